@@ -1,0 +1,86 @@
+"""Shared typed settings: what to do with the data, how to train, how to evaluate.
+
+Each recipe adds its own settings; all of them together are flat (no name occurs twice), so that a flag, a YAML key
+and a keyword argument are the same word.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """What is done to the data before training."""
+
+    resolution: int = 0
+    """Height and width images are resized and centre-cropped to, in pixels; 0: chosen from the images (at most 64)."""
+    channels: Literal["auto", "1", "3"] = "auto"
+    """1: grey, 3: RGB, auto: as found (a mixture is an error)."""
+    flip: bool = False
+    """Mirror half of the training images left to right."""
+    held_out: float = 0.1
+    """Share of the samples kept out of training, chosen by a hash of their content and the seed, in [0, 0.9]."""
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """How the loop trains, whatever the recipe."""
+
+    steps: int = 20_000
+    """Training steps (one generator update each, for most recipes)."""
+    batch_size: int = 64
+    """Samples a step, over all processes together."""
+    seed: int = 0
+    """Seed of everything random: weights, data order, split, latents."""
+    max_minutes: float = 0.0
+    """Stop cleanly after this many minutes of training; 0: no bound."""
+    lr_schedule: Literal["constant", "linear", "cosine", "plateau"] = "constant"
+    """How learning rates change; `plateau` reduces them when `plateau_metric` stops improving."""
+    lr_decay_from: float = 0.5
+    """`linear`: share of the steps after which the decay to 0 begins, in [0, 1)."""
+    plateau_metric: str = "fd"
+    """`plateau`: the evaluated metric that is watched."""
+    plateau_factor: float = 0.5
+    """`plateau`: learning rates are multiplied by this, in (0, 1)."""
+    plateau_patience: int = 3
+    """`plateau`: evaluations without improvement before a reduction."""
+    ema_half_life: float = 0.0
+    """Half-life of the generator's moving average, in steps; 0: chosen from the number of steps."""
+    ema_ramp_up: float = 0.05
+    """The half-life grows with the steps done, to at most this share of them (so the average never lags early)."""
+    clip_grad_norm: float = 0.0
+    """Largest gradient norm of each optimiser; 0: no clipping."""
+    log_every: int = 50
+    """Steps between lines of the log."""
+    sample_every: int = 0
+    """Steps between grids of fixed-seed samples; 0: twenty over the run."""
+    checkpoint_every: int = 0
+    """Steps between checkpoints; 0: twenty over the run."""
+    keep_last: int = 2
+    """Checkpoints kept, beside the best one; at least 1."""
+    loggers: tuple[str, ...] = ()
+    """Further loggers by name, where installed: tensorboard, wandb, mlflow."""
+    accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Where to train."""
+    devices: int = 1
+    """Processes (one per GPU); `torchrun` sets its own."""
+    precision: Literal["32", "bf16", "fp16"] = "32"
+    """Arithmetic of the networks; bf16 and fp16 need a GPU that has them."""
+
+
+@dataclass(frozen=True)
+class EvalSettings:
+    """How a run is evaluated while it trains, and by `evaluate`."""
+
+    evaluate_every: int = 0
+    """Steps between evaluations; 0: four over the run; -1: never."""
+    metrics: tuple[str, ...] = ("fd", "kid", "is", "class-accuracy")
+    """Metrics by name; those that do not fit the data are left out."""
+    extractor: str = "efficientnet-lite0"
+    """Feature extractor: inception, efficientnet-lite0, or a TorchScript (.pt) or ONNX (.onnx) file."""
+    eval_samples: int = 1000
+    """Generated samples an evaluation uses; as many real ones, or all where there are fewer."""
+    best_by: str = "fd"
+    """The metric that chooses the best checkpoint."""

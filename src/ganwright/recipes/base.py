@@ -1,0 +1,176 @@
+"""What a recipe is: one kind of GAN, its networks, its optimisers, and what one training step does.
+
+Nothing about any particular recipe lives here, and nothing about recipes lives in the loop.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from ganwright.data.spec import Batch, DataKind, DataSpec
+from ganwright.samples import Samples
+
+
+class StepContext(Protocol):
+    """What the loop lends a recipe for one step.
+
+    All randomness comes from here: it is a function of the run's seed and the step, drawn for the global batch and
+    shared out among processes, so that a resumed or a distributed run sees the same numbers.
+    """
+
+    step: int
+    """Steps done before this one, from 0."""
+    stage: str
+    """Name of the current stage."""
+    stage_step: int
+    """Steps done in this stage before this one, from 0."""
+    stage_steps: int
+    """Steps this stage lasts."""
+    device: torch.device
+    logging: bool
+    """True on the steps whose scalars are written to the log; compute costly diagnostics only then."""
+
+    def normal(self, rows: int, *shape: int) -> Tensor:
+        """Standard normal numbers (rows, *shape); `rows` counts this process's share of the batch."""
+
+    def uniform(self, rows: int, *shape: int) -> Tensor:
+        """Uniform numbers in [0, 1), (rows, *shape)."""
+
+    def integers(self, high: int, rows: int, *shape: int) -> Tensor:
+        """int64 numbers in 0..high-1, (rows, *shape)."""
+
+    def next_batch(self) -> Batch:
+        """One more batch of real data (a critic that trains several times a step takes a fresh one each time)."""
+
+    def minimise(self, loss: Tensor, optimizer: str) -> None:
+        """One update: clear this optimiser's gradients, back-propagate, average over processes, step.
+
+        Args:
+            loss: A scalar.
+            optimizer: The key in `Recipe.optimizers()`.
+        """
+
+    def backward(self, loss: Tensor) -> None:
+        """Back-propagate only, for recipes that accumulate; gradients are cleared by `apply`."""
+
+    def apply(self, optimizer: str) -> None:
+        """Average this optimiser's gradients over processes, clip, step and clear them."""
+
+
+@dataclass(frozen=True)
+class SampleRequest:
+    """What to sample.
+
+    Attributes:
+        n: How many samples.
+        seed: Equal seeds give equal samples from equal weights, on every device, and the first k of n samples
+            are the k samples.
+        labels: Class of each sample (n,), or None: classes in turn for a conditional recipe.
+        batch_size: How many to make at a time.
+        options: What one recipe alone understands (truncation, temperature, …).
+    """
+
+    n: int = 64
+    seed: int = 0
+    labels: Sequence[int] | None = None
+    batch_size: int = 250
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def normal(self, *shape: int) -> Tensor:
+        """Latents (n, *shape), standard normal, drawn on the CPU: row i depends on the seed and i alone."""
+        generator = torch.Generator().manual_seed(self.seed)
+        # Rows below 16 numbers would share a block of torch's vectorised sampler and depend on n, so draw wide.
+        width = max(1, int(torch.Size(shape).numel()))
+        padded = -(-width // 16) * 16
+        return torch.randn(self.n, padded, generator=generator)[:, :width].reshape(self.n, *shape)
+
+    def classes(self, num_classes: int) -> Tensor:
+        """The class of each sample, int64 (n,): as asked for, or 0, 1, 2, … in turn."""
+        if self.labels is not None:
+            return torch.as_tensor(list(self.labels), dtype=torch.int64)
+        return torch.arange(self.n) % num_classes
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A named part of training: `steps` steps under one name (SeqGAN: mle, critic, adversarial)."""
+
+    name: str
+    steps: int
+
+
+class Recipe(nn.Module, ABC):
+    """How one kind of GAN trains.
+
+    Submodules are its networks and buffers its other state (image pools, running means), so a checkpoint is its
+    `state_dict` plus its optimisers' states. Nothing else may be remembered from step to step.
+    """
+
+    Settings: ClassVar[type[Any]]
+    """A frozen dataclass: every knob, documented, with a default that works. Its names must not clash with those of
+    `TrainSettings`, `DataSettings` and `EvalSettings`, since flags and YAML files are flat."""
+    accepts: ClassVar[frozenset[DataKind]]
+    """The kinds of data it trains on."""
+    ema_networks: ClassVar[tuple[str, ...]] = ("generator",)
+    """Names of the submodules of which a moving average is kept; sampling and evaluation use the average."""
+
+    def __init__(self, data: DataSpec, settings: Any) -> None:
+        super().__init__()
+        self.data = data
+        self.settings = settings
+
+    @abstractmethod
+    def optimizers(self) -> dict[str, Optimizer]:
+        """The optimisers by name; called once, when the networks are on their device."""
+
+    @abstractmethod
+    def step(self, batch: Batch, ctx: StepContext) -> dict[str, Tensor]:
+        """One training step.
+
+        Args:
+            batch: This process's rows of the global batch, on the device.
+            ctx: Randomness, further batches and updates.
+
+        Returns:
+            Scalars to log, detached. Well-known names, which the doctor and the report understand:
+            `loss_<network>`; `d_accuracy` (share of real and fake logits with the right sign), for losses whose
+            discriminator is a classifier.
+        """
+
+    @abstractmethod
+    def sample(self, request: SampleRequest) -> Samples:
+        """Samples from the present weights; called in `eval` mode without gradients."""
+
+    def stages(self, steps: int) -> Sequence[Stage]:
+        """The stages of a run of `steps` steps, in order; their steps add up to `steps`."""
+        return (Stage("train", steps),)
+
+    def evaluate(self, seed: int) -> dict[str, float]:
+        """Figures only this recipe can give (E-GAN's survivors, a prior's PSNR); logged at each evaluation."""
+        return {}
+
+    @property
+    def device(self) -> torch.device:
+        """Where the networks are."""
+        return next(self.parameters()).device
+
+
+@contextlib.contextmanager
+def frozen(*networks: nn.Module) -> Iterator[None]:
+    """Weights of these networks need no gradient inside the block (saves a seventh of a generator step)."""
+    parameters = [p for network in networks for p in network.parameters() if p.requires_grad]
+    for parameter in parameters:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in parameters:
+            parameter.requires_grad_(True)
