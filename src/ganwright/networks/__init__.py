@@ -1,0 +1,1 @@
+"""Plain nn.Modules: networks and the layers they share. No losses, no training."""

@@ -17,7 +17,7 @@ from ganwright.errors import SettingsError, nearest
 from ganwright.recipes.base import Recipe
 
 ENTRY_POINT_GROUP = "ganwright.recipes"
-_BUILT_IN_MODULES = ("ganwright.recipes.image_gan",)
+_BUILT_IN_MODULES = ("ganwright.recipes.presets",)
 """Modules with a `RECIPES` list; a new recipe is one new file and one line here."""
 
 

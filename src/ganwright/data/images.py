@@ -1,0 +1,131 @@
+"""Images as training data: `ImageDataset` splits, shuffles and scales what `pack.py` prepared."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from ganwright.config import DataSettings
+from ganwright.data.pack import Prepared, prepare
+from ganwright.data.sources import ImageSource
+from ganwright.data.spec import Batch, DataKind, Dataset, DataSpec
+from ganwright.data.split import duplicates, held_out_mask, shuffled
+from ganwright.errors import DataError
+from ganwright.samples import ImageSamples, Uint8Array
+
+_ORDER, _FLIP, _SHOW = 1, 2, 3
+"""Streams of random numbers: data order, mirroring, samples to look at."""
+
+
+class ImageDataset(Dataset):
+    """Images, with labels or without.
+
+    Attributes:
+        images: uint8 (N, H, W, C), training and held-out together, in memory or memory-mapped.
+        labels: int64 (N,), or None.
+        train_index: int64: positions of the training images.
+        held_out_index: int64: positions of the held-out ones.
+        skipped: (name, reason) of each file that could not be used.
+        notes: What a person should know about how the set was read.
+        duplicates: How many images are exact copies of an earlier one.
+    """
+
+    def __init__(self, prepared: Prepared, settings: DataSettings, *, seed: int, name: str) -> None:
+        self.images: Uint8Array = prepared.images
+        self.labels = prepared.labels
+        self.hashes = prepared.hashes
+        self.skipped, self.notes = prepared.skipped, list(prepared.notes)
+        self.duplicates = duplicates(prepared.hashes)
+        held_out = held_out_mask(prepared.hashes, settings.held_out, seed)
+        self.train_index: npt.NDArray[np.int64] = np.flatnonzero(~held_out)
+        self.held_out_index: npt.NDArray[np.int64] = np.flatnonzero(held_out)
+        self._flip = settings.flip
+        self._orders: dict[tuple[int, int], npt.NDArray[np.int64]] = {}
+        if self.duplicates:
+            self.notes.append(f"{self.duplicates} images are exact copies of others")
+        for k, class_name in enumerate(prepared.class_names):
+            if self.labels is not None and not (self.labels == k).any():
+                self.notes.append(f"class {class_name!r} has no usable image")
+        self.spec = DataSpec(
+            kind=DataKind.IMAGES if self.labels is None else DataKind.LABELLED_IMAGES,
+            name=name,
+            count=len(self.train_index),
+            fingerprint=prepared.fingerprint,
+            resolution=int(self.images.shape[1]),
+            channels=int(self.images.shape[-1]),
+            class_names=prepared.class_names,
+        )
+
+    def without_labels(self) -> ImageDataset:
+        """The same images as unlabelled data. The fingerprint stays: it is the same data."""
+        twin = object.__new__(ImageDataset)
+        twin.__dict__.update(self.__dict__)
+        twin.labels = None
+        twin.spec = replace(self.spec, kind=DataKind.IMAGES, class_names=())
+        return twin
+
+    def batch(self, index: int, size: int, *, seed: int) -> Batch:
+        """Batch `index`: `images` float32 (B, C, H, W) in [-1, 1], channels-last; `labels` int64 (B,)."""
+        n = len(self.train_index)
+        positions = np.arange(index * size, (index + 1) * size)
+        epochs = positions // n
+        picked = np.empty(size, np.int64)
+        for epoch in np.unique(epochs):
+            here = epochs == epoch
+            picked[here] = self._order(seed, int(epoch))[positions[here] - epoch * n]
+        rows = self.images[picked]
+        if self._flip:
+            bits = np.random.Philox(np.random.SeedSequence([abs(seed), index, _FLIP])).random_raw(size)
+            mirrored = (bits >> np.uint64(63)).astype(bool)
+            rows[mirrored] = rows[mirrored, :, ::-1]
+        # (B, H, W, C) uint8 -> (B, C, H, W) float32: the permuted view is channels-last already
+        images = torch.from_numpy(rows).permute(0, 3, 1, 2).to(torch.float32).div_(127.5).sub_(1.0)
+        batch = {"images": images.contiguous(memory_format=torch.channels_last)}
+        if self.labels is not None:
+            batch["labels"] = torch.from_numpy(self.labels[picked])
+        return batch
+
+    def _order(self, seed: int, epoch: int) -> npt.NDArray[np.int64]:
+        """The training images in the order of one epoch."""
+        key = (seed, epoch)
+        if key not in self._orders:
+            while len(self._orders) >= 2:  # this epoch and the last: a batch may span both
+                self._orders.pop(next(iter(self._orders)))
+            self._orders[key] = self.train_index[shuffled(len(self.train_index), seed, epoch, _ORDER)]
+        return self._orders[key]
+
+    def real_samples(self, n: int, *, seed: int, held_out: bool = False) -> ImageSamples | None:
+        """Up to `n` training or held-out images without replacement; None where there are none."""
+        pool = self.held_out_index if held_out else self.train_index
+        if len(pool) == 0:
+            return None
+        picked = pool[shuffled(len(pool), seed, _SHOW)[:n]]
+        return ImageSamples(self.images[picked], None if self.labels is None else self.labels[picked])
+
+
+def image_dataset(source: ImageSource, settings: DataSettings, *, seed: int) -> ImageDataset:
+    """Decode, or find in the cache, all images of a source, and split them.
+
+    Raises:
+        DataError: See `prepare`.
+    """
+    return ImageDataset(prepare(source, settings), settings, seed=seed, name=source.name)
+
+
+def require_enough(dataset: Dataset, min_count: int) -> None:
+    """Check that there is at least one batch of training samples.
+
+    Raises:
+        DataError: There are fewer.
+    """
+    count = dataset.spec.count
+    if count < min_count:
+        held_out = len(getattr(dataset, "held_out_index", ()))
+        raise DataError(
+            f"There are {count} training samples, fewer than the {min_count} that are needed (one batch).",
+            where=f"{dataset.spec.name}: {count} for training, {held_out} held out",
+            fix="choose a smaller --batch-size or --held-out, or give more data",
+        )

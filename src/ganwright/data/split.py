@@ -1,0 +1,52 @@
+"""The held-out split: a function of each sample's content and the seed, and of nothing else."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import numpy.typing as npt
+
+from ganwright.errors import SettingsError
+
+MAX_HELD_OUT = 0.9
+
+
+def held_out_mask(hashes: npt.NDArray[np.uint8], share: float, seed: int) -> npt.NDArray[np.bool_]:
+    """Which samples are held out.
+
+    Identical samples fall on the same side, and a sample keeps its side when others are added or removed.
+
+    Args:
+        hashes: uint8 (N, 16): hash of each sample's content.
+        share: Expected share that is held out, in [0, 0.9].
+        seed: Another seed gives another split.
+
+    Returns:
+        bool (N,).
+
+    Raises:
+        SettingsError: The share is out of range.
+    """
+    if not 0 <= share <= MAX_HELD_OUT:
+        raise SettingsError(
+            f"A held-out share of {share} is impossible.", where="held_out", fix=f"choose 0 to {MAX_HELD_OUT}"
+        )
+    key = hashlib.blake2b(str(seed).encode(), digest_size=32).digest()
+    draws = [hashlib.blake2b(row.tobytes(), digest_size=8, key=key).digest() for row in hashes]
+    uniform = np.frombuffer(b"".join(draws), ">u8") / 2.0**64
+    return uniform < share
+
+
+def duplicates(hashes: npt.NDArray[np.uint8]) -> int:
+    """How many samples are exact copies of an earlier one."""
+    return len(hashes) - len({row.tobytes() for row in hashes})
+
+
+def shuffled(n: int, *key: int) -> npt.NDArray[np.int64]:
+    """A permutation of 0..n-1 that is a function of `key` alone.
+
+    It sorts a bit generator's raw output, whose stream numpy guarantees; `Generator.permutation` may change.
+    """
+    raw = np.random.Philox(np.random.SeedSequence([abs(k) for k in key])).random_raw(n)
+    return np.argsort(raw, kind="stable")

@@ -1,0 +1,104 @@
+"""Adversarial losses: each a pair of small functions of the discriminator's outputs, listed in one table.
+
+Penalties on gradients or weights live in `penalties.py`; which loss a recipe uses is a name in its settings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class AdversarialLoss:
+    """What the two players minimise, as functions of the discriminator's raw outputs.
+
+    Attributes:
+        discriminator: (logits of reals (N,), logits of fakes (M,)) -> scalar. Where `smoothable`, it also
+            takes the keyword `real_target`.
+        generator: (logits of fakes (M,)) -> scalar.
+        threshold: Output above which the discriminator calls an image real; None for a critic, which calls
+            nothing.
+        smoothable: Whether the target for reals can be softened (one-sided label smoothing).
+        source: Paper and equation.
+    """
+
+    discriminator: Callable[..., Tensor]
+    generator: Callable[[Tensor], Tensor]
+    threshold: float | None
+    smoothable: bool
+    source: str
+
+
+def cross_entropy_d(real_logits: Tensor, fake_logits: Tensor, real_target: float = 1.0) -> Tensor:
+    """-E[log D(x)] - E[log(1 - D(G(z)))] with D = sigmoid(logit) (Goodfellow et al. 2014, eq. 1, negated).
+
+    Args:
+        real_logits: Outputs for real images (N,).
+        fake_logits: Outputs for generated images (M,).
+        real_target: Target t for reals in (0, 1], giving -E[t log D + (1 - t) log(1 - D)]: one-sided label
+            smoothing (Salimans et al. 2016, section 3.4).
+    """
+    real = real_target * F.softplus(-real_logits) + (1 - real_target) * F.softplus(real_logits)
+    return real.mean() + F.softplus(fake_logits).mean()
+
+
+def minimax_g(fake_logits: Tensor) -> Tensor:
+    """E[log(1 - D(G(z)))] (Goodfellow et al. 2014, eq. 1): vanishes where D is sure of the fakes."""
+    return -F.softplus(fake_logits).mean()
+
+
+def non_saturating_g(fake_logits: Tensor) -> Tensor:
+    """-E[log D(G(z))] (Goodfellow et al. 2014, section 3): same fixed point, strong gradients early."""
+    return F.softplus(-fake_logits).mean()
+
+
+def least_squares_d(real_logits: Tensor, fake_logits: Tensor, real_target: float = 1.0) -> Tensor:
+    """½ E[(D(x) - b)²] + ½ E[D(G(z))²], b = `real_target` (Mao et al. 2017, eq. 9: the 0-1 coding)."""
+    return 0.5 * (real_logits - real_target).square().mean() + 0.5 * fake_logits.square().mean()
+
+
+def least_squares_g(fake_logits: Tensor) -> Tensor:
+    """½ E[(D(G(z)) - 1)²] (Mao et al. 2017, eq. 9)."""
+    return 0.5 * (fake_logits - 1).square().mean()
+
+
+def wasserstein_d(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+    """E[D(G(z))] - E[D(x)]: minus the estimated distance, for Lipschitz D (Arjovsky et al. 2017, eq. 3)."""
+    return fake_logits.mean() - real_logits.mean()
+
+
+def wasserstein_g(fake_logits: Tensor) -> Tensor:
+    """-E[D(G(z))] (Arjovsky et al. 2017, algorithm 1)."""
+    return -fake_logits.mean()
+
+
+def hinge_d(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+    """E[max(0, 1 - D(x))] + E[max(0, 1 + D(G(z)))] (Lim & Ye 2017; Miyato et al. 2018, eq. 16)."""
+    return F.relu(1 - real_logits).mean() + F.relu(1 + fake_logits).mean()
+
+
+hinge_g = wasserstein_g
+"""-E[D(G(z))] (Miyato et al. 2018, eq. 17)."""
+
+
+LOSSES: dict[str, AdversarialLoss] = {
+    "minimax": AdversarialLoss(cross_entropy_d, minimax_g, 0.0, True, "Goodfellow et al. 2014, eq. 1"),
+    "non-saturating": AdversarialLoss(
+        cross_entropy_d, non_saturating_g, 0.0, True, "Goodfellow et al. 2014, section 3"
+    ),
+    "least-squares": AdversarialLoss(least_squares_d, least_squares_g, 0.5, True, "Mao et al. 2017, eq. 9"),
+    "wasserstein": AdversarialLoss(wasserstein_d, wasserstein_g, None, False, "Arjovsky et al. 2017, eq. 3"),
+    "hinge": AdversarialLoss(hinge_d, hinge_g, 0.0, False, "Lim & Ye 2017; Miyato et al. 2018, eq. 16-17"),
+}
+"""All losses by the name used in settings."""
+
+
+def d_accuracy(real_logits: Tensor, fake_logits: Tensor, threshold: float) -> Tensor:
+    """Share of outputs on the right side of the threshold, reals and fakes weighing the same, in [0, 1]."""
+    right_real = (real_logits > threshold).float().mean()
+    right_fake = (fake_logits < threshold).float().mean()
+    return 0.5 * (right_real + right_fake)

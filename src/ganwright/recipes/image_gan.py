@@ -1,0 +1,265 @@
+"""One composable image GAN: architecture × loss × penalty × conditioning × regularisation.
+
+Each choice is a name looked up in a table (`ARCHITECTURES` and `OPTIMIZERS` here, `LOSSES`, `PENALTIES`,
+`HEADS`, `NORMS` elsewhere); the papers' settings are in `presets.py`. `ImageGAN.step` is the algorithm box.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import ClassVar, TypeVar
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.optim import Adam, Optimizer, RMSprop
+
+from ganwright.data.spec import Batch, DataKind, DataSpec
+from ganwright.errors import SettingsError
+from ganwright.losses import LOSSES, d_accuracy
+from ganwright.networks.blocks import NORMS, lent_randomness, mean_over_processes, spectral_normalise
+from ganwright.networks.conditional import HEADS, Discriminator, Generator, NetworkPlan, Verdict
+from ganwright.networks.dcgan import DCGANDiscriminator, DCGANGenerator
+from ganwright.networks.initialise import INITIALISERS, initialise
+from ganwright.networks.mlp import MLPDiscriminator, MLPGenerator
+from ganwright.networks.resnet import ResNetDiscriminator, ResNetGenerator
+from ganwright.penalties import PENALTIES, clip_weights
+from ganwright.recipes.base import Recipe, SampleRequest, StepContext, frozen
+from ganwright.recipes.image_settings import ImageGANSettings, check, choose
+from ganwright.samples import ImageSamples
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """The two networks of one kind, each built from its plan."""
+
+    generator: Callable[[NetworkPlan], Generator]
+    discriminator: Callable[[NetworkPlan], Discriminator]
+
+
+ARCHITECTURES: dict[str, Architecture] = {
+    "mlp": Architecture(MLPGenerator, MLPDiscriminator),
+    "dcgan": Architecture(DCGANGenerator, DCGANDiscriminator),
+    "resnet": Architecture(ResNetGenerator, ResNetDiscriminator),
+}
+
+MakeOptimizer = Callable[[Iterable[nn.Parameter], float, tuple[float, float], torch.device], Optimizer]
+
+OPTIMIZERS: dict[str, MakeOptimizer] = {
+    "adam": lambda parameters, lr, betas, device: Adam(
+        parameters, lr, betas, fused=device.type in ("cpu", "cuda")
+    ),
+    "rmsprop": lambda parameters, lr, betas, device: RMSprop(parameters, lr),
+}
+
+
+class ImageGAN(Recipe):
+    """Generator and discriminator for images, with or without classes; see `ImageGANSettings`.
+
+    Args:
+        data: Unlabelled or labelled images; labels are used if `conditioning` says so.
+        settings: How to train.
+
+    Raises:
+        SettingsError: The settings do not fit the data or each other.
+    """
+
+    Settings = ImageGANSettings
+    accepts: ClassVar[frozenset[DataKind]] = frozenset({DataKind.IMAGES, DataKind.LABELLED_IMAGES})
+
+    def __init__(self, data: DataSpec, settings: ImageGANSettings) -> None:
+        super().__init__(data, settings)
+        self.settings: ImageGANSettings = settings
+        s = settings
+        networks = choose(ARCHITECTURES, s.architecture, "architecture")
+        self.loss = choose(LOSSES, s.loss, "loss")
+        self.penalty = choose({"none": None, "clip": None, **PENALTIES}, s.penalty, "penalty")
+        for setting, table in _FURTHER_NAMES.items():
+            choose(table, getattr(s, setting), setting)
+        check(s, data)
+
+        self.num_classes = data.num_classes if s.conditional else 0
+        plan_g, plan_d = network_plans(s, data)
+        self.generator = _finished(networks.generator(plan_g), s, spectral=s.spectral_g)
+        self.discriminator = _finished(networks.discriminator(plan_d), s, spectral=s.spectral_d)
+        # The last value computed, so that lazy penalties appear in every line of the log.
+        self.register_buffer("last_penalty", torch.zeros(()))
+        self.last_penalty: Tensor
+
+    def optimizers(self) -> dict[str, Optimizer]:
+        """One optimiser a network: "generator" and "discriminator"."""
+        s, make = self.settings, OPTIMIZERS[self.settings.optimizer]
+        return {
+            "generator": make(self.generator.parameters(), s.lr_g, s.betas_g, self.device),
+            "discriminator": make(self.discriminator.parameters(), s.lr_d, s.betas_d, self.device),
+        }
+
+    def step(self, batch: Batch, ctx: StepContext) -> dict[str, Tensor]:
+        """`d_steps` discriminator updates, then one of the generator (Goodfellow et al. 2014, algorithm 1).
+
+        Returns:
+            `loss_discriminator` (without penalty), `loss_generator`, `d_real`, `d_fake` (mean outputs);
+            `d_accuracy` for losses with a threshold, `wasserstein` (estimated distance) for critics,
+            `penalty` (unweighted), `class_accuracy_real`, `class_accuracy_fake` with an auxiliary classifier.
+        """
+        s = self.settings
+        with lent_randomness(self.discriminator, ctx.uniform):
+            for k in range(s.d_steps):
+                if k > 0:
+                    batch = ctx.next_batch()
+                real, labels = batch["images"], batch["labels"] if s.conditional else None
+                shared = s.share_fakes and k == s.d_steps - 1
+                with torch.set_grad_enabled(shared):
+                    fake = self.generator(ctx.normal(len(real), s.latent_dim), labels)
+                due = (ctx.stage_step * s.d_steps + k) % s.penalty_every == 0
+                log = self._update_discriminator(real, fake.detach(), labels, ctx, penalise=due)
+            if not s.share_fakes:
+                fake = self.generator(ctx.normal(len(real), s.latent_dim), labels)
+            return log | self._update_generator(fake, labels, ctx)
+
+    def _update_discriminator(
+        self, real: Tensor, fake: Tensor, labels: Tensor | None, ctx: StepContext, *, penalise: bool
+    ) -> dict[str, Tensor]:
+        s = self.settings
+        real, fake = self._with_instance_noise(real, ctx), self._with_instance_noise(fake, ctx)
+        on_real, on_fake = self.discriminator(real, labels), self.discriminator(fake, labels)
+        log = self._describe(on_real, on_fake, labels)
+
+        loss_d = self.loss.discriminator
+        if s.label_smoothing:
+            loss_d = partial(loss_d, real_target=1 - s.label_smoothing)
+        loss = loss_d(on_real.logits.float(), on_fake.logits.float())
+        loss = loss + self._class_loss(on_real, labels) + self._class_loss(on_fake, labels)
+        log["loss_discriminator"] = loss.detach()
+
+        if self.penalty is not None:
+            # Always drawn, so that the random numbers that follow do not depend on what is due.
+            u = ctx.uniform(len(real), 1, 1, 1) if self.penalty.needs_u else real.new_empty(0)
+            if penalise:
+                penalty = self.penalty.value(lambda x: self.discriminator(x, labels).logits, real, fake, u)
+                loss = loss + s.penalty_weight * s.penalty_every * penalty
+                self.last_penalty.copy_(mean_over_processes(penalty.detach()))
+            log["penalty"] = self.last_penalty.clone()
+        ctx.minimise(loss, "discriminator")
+        if s.penalty == "clip":
+            clip_weights(self.discriminator, s.clip)
+        return log
+
+    def _update_generator(self, fake: Tensor, labels: Tensor | None, ctx: StepContext) -> dict[str, Tensor]:
+        with frozen(self.discriminator):
+            verdict = self.discriminator(self._with_instance_noise(fake, ctx), labels)
+            loss = self.loss.generator(verdict.logits.float()) + self._class_loss(verdict, labels)
+            ctx.minimise(loss, "generator")
+        return {"loss_generator": loss.detach()}
+
+    def _with_instance_noise(self, images: Tensor, ctx: StepContext) -> Tensor:
+        """X + σε, σ falling linearly to 0 over the run (Sønderby et al. 2017)."""
+        sigma = self.settings.instance_noise * (1 - ctx.stage_step / ctx.stage_steps)
+        return images + sigma * ctx.normal(*images.shape) if sigma > 0 else images
+
+    def _class_loss(self, verdict: Verdict, labels: Tensor | None) -> Tensor | float:
+        """-E[log P(C = c | x)] times its weight (Odena et al. 2017, eq. 3); both players minimise it."""
+        if verdict.class_logits is None or labels is None:
+            return 0.0
+        return self.settings.auxiliary_weight * F.cross_entropy(verdict.class_logits.float(), labels)
+
+    @torch.no_grad()
+    def _describe(self, on_real: Verdict, on_fake: Verdict, labels: Tensor | None) -> dict[str, Tensor]:
+        real, fake = on_real.logits.float(), on_fake.logits.float()
+        log = {"d_real": real.mean(), "d_fake": fake.mean()}
+        if self.loss.threshold is None:
+            log["wasserstein"] = log["d_real"] - log["d_fake"]
+        else:
+            log["d_accuracy"] = d_accuracy(real, fake, self.loss.threshold)
+        for name, verdict in (("real", on_real), ("fake", on_fake)):
+            if verdict.class_logits is not None and labels is not None:
+                log[f"class_accuracy_{name}"] = (verdict.class_logits.argmax(1) == labels).float().mean()
+        return log
+
+    def sample(self, request: SampleRequest) -> ImageSamples:
+        """Generated images; with classes as asked for, or in turn (one column of the grid each).
+
+        Raises:
+            SettingsError: Labels were asked for that the recipe does not have.
+        """
+        z = request.normal(self.settings.latent_dim)
+        labels = self._requested_labels(request)
+        parts = []
+        for start in range(0, request.n, request.batch_size):
+            rows = slice(start, start + request.batch_size)
+            of_rows = None if labels is None else labels[rows].to(self.device)
+            parts.append(ImageSamples.from_tensor(self.generator(z[rows].to(self.device), of_rows)).images)
+        columns = self.num_classes if labels is not None and request.labels is None else 0
+        return ImageSamples(
+            np.concatenate(parts),
+            None if labels is None else labels.numpy(),
+            columns if 4 <= columns <= 20 else None,
+        )
+
+    def _requested_labels(self, request: SampleRequest) -> Tensor | None:
+        if not self.num_classes:
+            if request.labels is not None:
+                raise SettingsError(
+                    "This GAN was trained without classes, so none can be asked for.",
+                    where="labels",
+                    fix="train with a conditioning (the recipe cgan, say)",
+                )
+            return None
+        labels = request.classes(self.num_classes)
+        if len(labels) != request.n or not ((labels >= 0) & (labels < self.num_classes)).all():
+            raise SettingsError(
+                f"{len(labels)} labels do not fit {request.n} samples of classes 0..{self.num_classes - 1}.",
+                where="labels",
+                fix=f"give {request.n} labels in 0..{self.num_classes - 1}",
+            )
+        return labels
+
+
+_FURTHER_NAMES: dict[str, Mapping[str, object]] = {
+    "conditioning": HEADS,
+    "norm_g": NORMS,
+    "norm_d": NORMS,
+    "init": INITIALISERS,
+    "optimizer": OPTIMIZERS,
+    "conditioning_g": {"latent": None, "norm": None},
+    "pooling": {"sum": None, "mean": None},
+}
+"""Settings that are names, with the table each is looked up in later."""
+
+
+def network_plans(s: ImageGANSettings, data: DataSpec) -> tuple[NetworkPlan, NetworkPlan]:
+    """Sizes of generator and discriminator."""
+    by_norm = s.conditional and s.conditioning_g == "norm"
+    common = NetworkPlan(
+        resolution=data.resolution,
+        channels=data.channels,
+        width=s.width_g,
+        growth=s.growth,
+        depth=s.depth,
+        num_classes=data.num_classes if s.conditional else 0,
+    )
+    generator = replace(
+        common,
+        norm=s.norm_g,
+        latent_dim=s.latent_dim,
+        class_embedding=s.class_embedding if s.conditional and not by_norm else 0,
+        conditional_norm=by_norm,
+    )
+    discriminator = replace(
+        common, width=s.width_d, norm=s.norm_d, head=s.conditioning, dropout=s.dropout_d, pooling=s.pooling
+    )
+    return generator, discriminator
+
+
+NetworkT = TypeVar("NetworkT", bound=nn.Module)
+
+
+def _finished(network: NetworkT, s: ImageGANSettings, *, spectral: bool) -> NetworkT:
+    """The network with its weights drawn, spectral norm attached, and laid out for fast convolutions."""
+    initialise(network, s.init)
+    if spectral:
+        spectral_normalise(network, embeddings=isinstance(network, Discriminator))
+    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
