@@ -8,10 +8,11 @@ from typing import get_args, get_type_hints
 import pytest
 import torch
 import torch.nn.functional as F
-from ganwright.losses import LOSSES, d_accuracy
-from ganwright.recipes.image_settings import ImageGANSettings
 from hypothesis import given
 from hypothesis import strategies as st
+
+from ganwright.losses import LOSSES, d_accuracy
+from ganwright.recipes.image_settings import ImageGANSettings
 
 real = torch.tensor([2.0, -0.5, 0.0])
 fake = torch.tensor([-1.0, 3.0])
@@ -65,7 +66,8 @@ def test_wasserstein_and_hinge_by_hand() -> None:
 
 
 def test_the_optimal_discriminator_on_equal_distributions_gives_minus_log_4() -> None:
-    # Goodfellow et al. 2014, theorem 1: D* = 1/2 everywhere, value -log 4, which the discriminator's loss negates.
+    # Goodfellow et al. 2014, theorem 1: D* = 1/2 everywhere, value -log 4, which the discriminator's loss
+    # negates.
     logits = torch.zeros(100, requires_grad=True)
     loss = LOSSES["minimax"].discriminator(logits, logits)
     assert loss.item() == pytest.approx(math.log(4))

@@ -6,11 +6,12 @@ from typing import get_args, get_type_hints
 
 import pytest
 import torch
-from ganwright.penalties import PENALTIES, clip_weights, gradient_penalty, r1_penalty, r2_penalty
-from ganwright.recipes.image_settings import ImageGANSettings
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+
+from ganwright.penalties import PENALTIES, clip_weights, gradient_penalty, r1_penalty, r2_penalty
+from ganwright.recipes.image_settings import ImageGANSettings
 
 SHAPE = (5, 2, 3, 3)
 D = 18

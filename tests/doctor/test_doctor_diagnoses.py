@@ -45,7 +45,7 @@ def test_mode_collapse_missing_classes_and_regression(
 
 
 def test_collapse_from_the_start(data: Images) -> None:
-    gan = TinyGAN(data, lr_g=2e-3, lr_d=2e-5)
+    gan = TinyGAN(data, lr_g=2e-3, lr_d=5e-6, batch=16)
     findings = found(diagnose(Doctor(), train(gan, 600), data))
     assert set(findings) == {"mode-collapse"}
     assert "never been varied" in findings["mode-collapse"].why

@@ -6,13 +6,14 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch import nn
+
 from ganwright.networks.blocks import spectral_normalise
 from ganwright.networks.conditional import HEADS, RESOLUTIONS, NetworkPlan, halvings
 from ganwright.networks.dcgan import DCGANDiscriminator, DCGANGenerator
 from ganwright.networks.initialise import INITIALISERS, initialise
 from ganwright.networks.mlp import MLPDiscriminator, MLPGenerator
 from ganwright.networks.resnet import ResNetDiscriminator, ResNetGenerator
-from torch import nn
 
 PAIRS = {
     "mlp": (MLPGenerator, MLPDiscriminator),
@@ -33,8 +34,9 @@ def test_dcgan_has_the_published_parameter_counts() -> None:
 
 
 def test_sngan_cifar_networks_match_the_table() -> None:
-    # Miyato et al. 2018, CIFAR-10: dense 4·4·256, three up blocks of 256, 3x3 conv; two down blocks and two flat
-    # ones of 128, sum, dense 1. Counted by hand from layer sizes (biases everywhere, 1x1 shortcuts where needed).
+    # Miyato et al. 2018, CIFAR-10: dense 4·4·256, three up blocks of 256, 3x3 conv; two down blocks and two
+    # flat ones of 128, sum, dense 1. Counted by hand from layer sizes (biases everywhere, 1x1 shortcuts where
+    # needed).
     def conv(inputs: int, outputs: int, size: int = 3) -> int:
         return inputs * outputs * size * size + outputs
 
@@ -53,7 +55,8 @@ def test_sngan_cifar_networks_match_the_table() -> None:
 
 
 def test_sngan_imagenet_networks_match_the_table() -> None:
-    # Miyato et al. 2018, 128x128: G dense 4·4·1024, blocks 1024 512 256 128 64; D blocks 64 … 1024, then 1024 flat.
+    # Miyato et al. 2018, 128x128: G dense 4·4·1024, blocks 1024 512 256 128 64; D blocks 64 … 1024, then 1024
+    # flat.
     plan = NetworkPlan(resolution=128, channels=3, width=64, growth=16)
     with torch.device("meta"):
         generator, discriminator = ResNetGenerator(plan), ResNetDiscriminator(plan)

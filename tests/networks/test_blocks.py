@@ -10,6 +10,9 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
 from ganwright.networks.blocks import (
     ConditionalNorm,
     Dropout,
@@ -20,8 +23,6 @@ from ganwright.networks.blocks import (
     spectral_normalise,
     sum_over_processes,
 )
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
 
 
 def batch(rows: int = 8, channels: int = 3) -> Tensor:
@@ -100,8 +101,9 @@ def test_two_processes_equal_one_with_double_backward(tmp_path: Path) -> None:
     mp.spawn(_worker, (str(tmp_path),), nprocs=2)
     for kind in ("plain", "conditional"):
         norm, weight = _example(kind)
-        # The penalty is on Σ_i y_i of the process's rows; with batch norm the other process's rows feel it as well,
-        # so the one-process reference takes the gradient of the sum over all rows, as both processes together do.
+        # The penalty is on Σ_i y_i of the process's rows; with batch norm the other process's rows feel it as
+        # well, so the one-process reference takes the gradient of the sum over all rows, as both processes
+        # together do.
         expected = _one_step(norm, batch(), weight, 1)
         for rank in range(2):
             found = torch.load(tmp_path / f"{kind}-{rank}.pt", weights_only=True)

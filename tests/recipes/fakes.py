@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
+from torch import Tensor
+
 from ganwright.data.spec import Batch, DataKind, DataSpec
 from ganwright.recipes.base import Recipe
-from torch import Tensor
 
 
 def data_spec(resolution: int = 16, channels: int = 1, classes: int = 3) -> DataSpec:

@@ -95,9 +95,14 @@ CGAN = ImageGANSettings(
     width_g=32,
     width_d=32,
     norm_d="none",
+    # Without norm in D, N(0, 0.02²) weights make it blind at first and G collapses to one image a class.
+    init="torch",
     penalty="r1",
     penalty_weight=1.0,
     penalty_every=16,
+    share_fakes=True,
+    lr_g=1e-3,
+    lr_d=1e-3,
 )
 
 _CIFAR_LENGTH = {
@@ -165,7 +170,13 @@ RECIPES = [
         "Mirza & Osindero 2014, arXiv:1411.1784; Miyato & Koyama, ICLR 2018, arXiv:1802.05637; "
         "Odena et al., ICML 2017, arXiv:1610.09585",
         "Images of the class you ask for, from class folders; digits within minutes on a CPU.",
-        {"steps": 6_000, "batch_size": 32, "resolution": 32},
+        {
+            "resolution": 32,
+            "steps": 4_000,
+            "batch_size": 32,
+            "lr_schedule": "linear",
+            "lr_decay_from": 0.5,
+        },
     ),
 ]
 """All built-in image recipes."""

@@ -11,8 +11,8 @@ from ganwright.training.doctor.check import Check, Healthy, Scalars, Symptom, Ve
 
 _WHY = (
     "Losses of a GAN that learns stay within a few orders of magnitude. Beyond that the outputs of the "
-    "discriminator "
-    "are so large that float32 rounds the differences between images away; NaN usually comes next."
+    "discriminator are so large that float32 rounds the differences between images away; NaN usually "
+    "comes next."
 )
 _ADVICE = (
     "go on from a checkpoint before it with a tenth of the learning rates",
@@ -32,8 +32,7 @@ class Divergence(Check):
     logs: int = 5
     """Logs in the window: one spike is not divergence."""
     largest: float = 1e6
-    """Absolute bound on |loss|. float32 has 24 bits, so at 1e6 differences below 0.06 are lost; published
-    losses are below about 1e4 (WGAN critics on raw scores)."""
+    """Absolute bound on |loss|. float32 has 24 bits, so at 1e6 differences below 0.06 are lost."""
     growth: float = 1e3
     """Bound relative to the median of the first `early` logs: a warning."""
     floor: float = 10.0

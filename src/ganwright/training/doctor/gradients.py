@@ -12,8 +12,7 @@ from ganwright.training.doctor.check import Check, Healthy, Scalars, Symptom, Ve
 _PREFIX = "grad_norm_generator"
 _WHY = (
     "The generator has stopped learning. Usually the discriminator is certain of every sample, where the "
-    "minimax loss "
-    "log(1 - D) is flat; or units have died, after a step that was too large."
+    "minimax loss log(1 - D) is flat; or units have died, after a step that was too large."
 )
 _ADVICE = (
     "the non-saturating loss (--loss non-saturating) in place of minimax",

@@ -17,8 +17,7 @@ from ganwright.training.doctor.reference import ImageData, data_key, nearest, pi
 
 _WHY = (
     "A generator that repeats its training images adds nothing to them, gets scores it does not deserve "
-    "(Fréchet "
-    "distance and Inception score reward copies), and gives away pictures that may be private."
+    "(Fréchet distance and Inception score reward copies), and gives away pictures that may be private."
 )
 _ADVICE = (
     "look at the nearest neighbours in the report",
@@ -114,10 +113,8 @@ class Memorisation(Check):
         chance = _chance(count, m, yardstick.rank, yardstick.n)
         seen = (
             f"{count} of {m} samples ({count / m:.0%}) are nearer to a training image than 99 % of "
-            f"{yardstick.n} "
-            f"{yardstick.kind} are (within {yardstick.distance:.1f} grey levels, root mean square); by "
-            f"chance so many "
-            f"have probability {chance:.1g}."
+            f"{yardstick.n} {yardstick.kind} are (within {yardstick.distance:.1f} grey levels, root mean "
+            f"square); by chance so many have probability {chance:.1g}."
         )
         if chance > self.p_value or count < self.share * m:
             return Healthy(seen)
@@ -125,7 +122,7 @@ class Memorisation(Check):
         position = int(yardstick.positions[int(places[nearest_sample, 0])])
         targets = len(set(places[copies, 0].tolist()))
         seen += (
-            f" They repeat {targets} different training image{'s' * (targets != 1)}; the nearest is sample "
+            f"They repeat {targets} different training image{'s' * (targets != 1)}; the nearest is sample "
             f"{nearest_sample} to image {position} of the data ({distances[nearest_sample, 0]:.1f})."
         )
         severity: Severity = "critical" if count >= self.critical * m else "warning"

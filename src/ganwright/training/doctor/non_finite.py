@@ -10,8 +10,7 @@ from ganwright.training.doctor.check import Check, Healthy, Scalars, Symptom, Ve
 
 _WHY = (
     "Every update from here on spreads it to all weights; nothing that follows can be used, and a "
-    "checkpoint written "
-    "now would be worthless."
+    "checkpoint written now would be worthless."
 )
 _ADVICE = (
     "go on from the last good checkpoint with a third of the learning rates",

@@ -13,8 +13,7 @@ from ganwright.training.doctor.check import Check, Healthy, Symptom, Verdict
 
 _WHY = (
     "GANs do not converge like classifiers: they often pass their best and then drift, oscillate or "
-    "collapse. What is "
-    "trained now is worse than what is already saved."
+    "collapse. What is trained now is worse than what is already saved."
 )
 _ADVICE = (
     "use the best checkpoint, which is kept",

@@ -11,9 +11,8 @@ from ganwright.training.doctor.check import Check, Healthy, Scalars, Symptom, Ve
 
 _WHY = (
     "A discriminator that separates real from fake without error is flat where the samples are: the "
-    "generator is told "
-    "that it is wrong but hardly how to be less so. With the minimax loss its gradient vanishes, with the "
-    "non-saturating loss it becomes noisy."
+    "generator is told that it is wrong but hardly how to be less so. With the minimax loss its gradient "
+    "vanishes, with the non-saturating loss it becomes noisy."
 )
 _ADVICE = (
     "lower the discriminator's learning rate (--lr-d), to a half or a quarter",

@@ -75,14 +75,14 @@ _ROWS = (
         MissingClasses,
         "evaluation",
         "some classes are not generated",
-        "Srivastava et al. 2017 (arXiv:1705.07761), section 4.1",
+        "Srivastava et al. 2017 (arXiv:1705.07761): modes counted by a classifier",
     ),
     CheckInfo(
         Memorisation.name,
         Memorisation,
         "samples",
         "samples are closer to training images than unseen real images are",
-        "Meehan et al. 2020 (arXiv:2004.05675); Carlini et al. 2023 (arXiv:2301.13188), section 4.2",
+        "Meehan et al. 2020 (arXiv:2004.05675); Carlini et al. 2023 (arXiv:2301.13188)",
     ),
     CheckInfo(
         MetricRegression.name,

@@ -1,0 +1,95 @@
+"""Further loggers by name: TensorBoard through Fabric, Weights & Biases and MLflow where installed."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from ganwright.errors import MissingExtraError, SettingsError, nearest
+from ganwright.run import Run
+
+
+class ScalarLogger(Protocol):
+    """Takes numbers by name and step."""
+
+    def log(self, values: Mapping[str, float], step: int) -> None:
+        """Log the values of one step."""
+
+    def close(self) -> None:
+        """Flush and close."""
+
+
+class _TensorBoard:
+    def __init__(self, run: Run, settings: Mapping[str, Any]) -> None:
+        _require("tensorboard", "tensorboard", "Logging to TensorBoard")
+        from lightning_fabric.loggers import TensorBoardLogger
+
+        self.logger = TensorBoardLogger(root_dir=run.path, name="tensorboard", version="")
+
+    def log(self, values: Mapping[str, float], step: int) -> None:
+        self.logger.log_metrics(dict(values), step)
+
+    def close(self) -> None:
+        self.logger.finalize("success")
+
+
+class _WandB:
+    def __init__(self, run: Run, settings: Mapping[str, Any]) -> None:
+        wandb = _require("wandb", "wandb", "Logging to Weights & Biases")
+        self.session = wandb.init(
+            project="ganwright", name=run.name, dir=str(run.path), config=dict(settings), id=run.name, resume="allow"
+        )
+
+    def log(self, values: Mapping[str, float], step: int) -> None:
+        self.session.log(dict(values), step=step)
+
+    def close(self) -> None:
+        self.session.finish()
+
+
+class _MLflow:
+    def __init__(self, run: Run, settings: Mapping[str, Any]) -> None:
+        self.mlflow = _require("mlflow", "mlflow", "Logging to MLflow")
+        self.mlflow.set_experiment("ganwright")
+        self.mlflow.start_run(run_name=run.name)
+        self.mlflow.log_params({name: str(value) for name, value in settings.items()})
+
+    def log(self, values: Mapping[str, float], step: int) -> None:
+        self.mlflow.log_metrics(dict(values), step=step)
+
+    def close(self) -> None:
+        self.mlflow.end_run()
+
+
+LOGGERS: dict[str, Any] = {"tensorboard": _TensorBoard, "wandb": _WandB, "mlflow": _MLflow}
+
+
+def _require(module: str, extra: str, what_for: str) -> Any:
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise MissingExtraError(module, extra, what_for) from error
+
+
+def open_loggers(names: tuple[str, ...], run: Run, settings: Mapping[str, Any]) -> list[ScalarLogger]:
+    """Open the loggers asked for.
+
+    Raises:
+        SettingsError: An unknown name.
+        MissingExtraError: The package is not installed.
+    """
+    for name in names:
+        if name not in LOGGERS:
+            raise SettingsError(
+                f"There is no logger '{name}'.{nearest(name, LOGGERS)}",
+                where="loggers",
+                fix="choose from " + ", ".join(LOGGERS),
+            )
+    return [LOGGERS[name](run, settings) for name in names]
+
+
+def tensorboard_folder(run: Run) -> Path:
+    """Where TensorBoard's files are."""
+    return run.path / "tensorboard"
