@@ -143,11 +143,12 @@ def test_a_fall_counts_although_the_bounds_are_not_reached(data: Images) -> None
 
 
 def test_first_grids_do_not_count(data: Images) -> None:
-    same = ImageSamples(np.repeat(data.images[:1], 64, 0))
-    doctor = Doctor(checks=["mode-collapse"])
-    assert [doctor.after_samples(s, same, data) for s in (1, 100, 200, 300, 499)] == [[]] * 5
-    doctor.after_samples(500, same, data)
-    assert doctor.after_samples(600, same, data) != []
+    same, real = ImageSamples(np.repeat(data.images[:1], 64, 0)), ImageSamples(unseen(data, 64, 0))
+    never, once = Doctor(checks=["mode-collapse"]), Doctor(checks=["mode-collapse"])
+    steps = (100, 300, 499, 500, 600, 900, 1000, 1100)
+    assert [bool(never.after_samples(s, same, data)) for s in steps] == [False] * 7 + [True]
+    once.after_samples(500, real, data)
+    assert [bool(once.after_samples(s, same, data)) for s in (600, 700)] == [False, True]
 
 
 # Memorisation -------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from typing import Any, get_args, get_type_hints
 import numpy as np
 import pytest
 import torch
-from fakes import FakeContext, data_spec, random_batches, train
+from image_gan_fakes import FakeContext, data_spec, random_batches, train
 from safetensors.torch import load_file, save_file
 from torch import nn
 

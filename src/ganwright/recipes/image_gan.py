@@ -125,13 +125,13 @@ class ImageGAN(Recipe):
     ) -> dict[str, Tensor]:
         s = self.settings
         real, fake = self._with_instance_noise(real, ctx), self._with_instance_noise(fake, ctx)
-        on_real, on_fake = self.discriminator(real, labels), self.discriminator(fake, labels)
+        on_real, on_fake = self._judge(real, labels), self._judge(fake, labels)
         log = self._describe(on_real, on_fake, labels)
 
         loss_d = self.loss.discriminator
         if s.label_smoothing:
             loss_d = partial(loss_d, real_target=1 - s.label_smoothing)
-        loss = loss_d(on_real.logits.float(), on_fake.logits.float())
+        loss = loss_d(on_real.logits, on_fake.logits)
         loss = loss + self._class_loss(on_real, labels) + self._class_loss(on_fake, labels)
         log["loss_discriminator"] = loss.detach()
 
@@ -139,7 +139,7 @@ class ImageGAN(Recipe):
             # Always drawn, so that the random numbers that follow do not depend on what is due.
             u = ctx.uniform(len(real), 1, 1, 1) if self.penalty.needs_u else real.new_empty(0)
             if penalise:
-                penalty = self.penalty.value(lambda x: self.discriminator(x, labels).logits, real, fake, u)
+                penalty = self.penalty.value(lambda x: self._judge(x, labels).logits, real, fake, u)
                 loss = loss + s.penalty_weight * s.penalty_every * penalty
                 self.last_penalty.copy_(mean_over_processes(penalty.detach()))
             log["penalty"] = self.last_penalty.clone()
@@ -150,10 +150,17 @@ class ImageGAN(Recipe):
 
     def _update_generator(self, fake: Tensor, labels: Tensor | None, ctx: StepContext) -> dict[str, Tensor]:
         with frozen(self.discriminator):
-            verdict = self.discriminator(self._with_instance_noise(fake, ctx), labels)
-            loss = self.loss.generator(verdict.logits.float()) + self._class_loss(verdict, labels)
+            verdict = self._judge(self._with_instance_noise(fake, ctx), labels)
+            loss = self.loss.generator(verdict.logits) + self._class_loss(verdict, labels)
             ctx.minimise(loss, "generator")
         return {"loss_generator": loss.detach()}
+
+    def _judge(self, images: Tensor, labels: Tensor | None) -> Verdict:
+        """D's verdict, in float32 at least: losses are not computed in half precision."""
+        logits, class_logits = self.discriminator(images, labels)
+        return Verdict(
+            _at_least_float32(logits), None if class_logits is None else _at_least_float32(class_logits)
+        )
 
     def _with_instance_noise(self, images: Tensor, ctx: StepContext) -> Tensor:
         """X + σε, σ falling linearly to 0 over the run (Sønderby et al. 2017)."""
@@ -164,11 +171,11 @@ class ImageGAN(Recipe):
         """-E[log P(C = c | x)] times its weight (Odena et al. 2017, eq. 3); both players minimise it."""
         if verdict.class_logits is None or labels is None:
             return 0.0
-        return self.settings.auxiliary_weight * F.cross_entropy(verdict.class_logits.float(), labels)
+        return self.settings.auxiliary_weight * F.cross_entropy(verdict.class_logits, labels)
 
     @torch.no_grad()
     def _describe(self, on_real: Verdict, on_fake: Verdict, labels: Tensor | None) -> dict[str, Tensor]:
-        real, fake = on_real.logits.float(), on_fake.logits.float()
+        real, fake = on_real.logits, on_fake.logits
         log = {"d_real": real.mean(), "d_fake": fake.mean()}
         if self.loss.threshold is None:
             log["wasserstein"] = log["d_real"] - log["d_fake"]
@@ -252,6 +259,10 @@ def network_plans(s: ImageGANSettings, data: DataSpec) -> tuple[NetworkPlan, Net
         common, width=s.width_d, norm=s.norm_d, head=s.conditioning, dropout=s.dropout_d, pooling=s.pooling
     )
     return generator, discriminator
+
+
+def _at_least_float32(x: Tensor) -> Tensor:
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
 NetworkT = TypeVar("NetworkT", bound=nn.Module)

@@ -69,6 +69,10 @@ class MovingAverage:
         finally:
             self._put(own)
 
+    def copy_to_networks(self) -> None:
+        """Give the networks the averaged weights for good."""
+        self._put(self.average)
+
     @torch.no_grad()
     def _put(self, state: dict[str, Tensor]) -> None:
         for key, tensor in self._live.items():

@@ -96,6 +96,9 @@ class ModeCollapse(Check):
     count."""
     warm_up_steps: int = 500
     """Grids before this step do not count at all: noise can be diverse."""
+    slow_start_steps: int = 1000
+    """Until samples have been diverse once, grids before this step do not count: slow starters (least squares
+    on MNIST) make one picture for 600 steps and then learn."""
     min_samples: int = 16
     """With fewer samples nothing is said."""
     max_samples: int = 256
@@ -143,7 +146,7 @@ class ModeCollapse(Check):
                 best[name] = min(1.0, max(best.get(name, 0.0), shares[name]))
             memory["in_a_row"] = 0
             return Healthy(seen)
-        if not best and memory["grids"] < self.warm_up_grids:
+        if not best and (memory["grids"] < self.warm_up_grids or step < self.slow_start_steps):
             return None
         memory["in_a_row"] = memory.get("in_a_row", 0) + 1
         if memory["in_a_row"] < self.patience:

@@ -41,11 +41,15 @@ class DiscriminatorSaturation(Check):
     logs: int = 10
     """Logs in the window: a batch of 64 gives 128 answers, so ten logs more than a thousand."""
     steps: int = 500
-    """Steps the window spans: in its first few hundred steps a healthy generator makes noise, which is easy
-    to tell."""
+    """Steps the window spans."""
+    warm_up_steps: int = 500
+    """Logs before this step do not count: a young generator makes noise, which is easy to tell. Measured on
+    MNIST: accuracy 0.97 to 1 for 100 to 600 steps, also in runs that end well."""
 
     def on_log(self, step: int, scalars: Scalars) -> Verdict:
         """Look at each `d_accuracy*`."""
+        if step < self.warm_up_steps:
+            return None
         return gravest(
             [
                 self._look(step, name, value, scalars)

@@ -1,0 +1,67 @@
+"""Trained recipes from run folders, for sampling and evaluation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from ganwright.data.spec import DataSpec
+from ganwright.errors import CheckpointError
+from ganwright.recipes.base import Recipe
+from ganwright.run import Run
+from ganwright.training import checkpoint
+from ganwright.training.ema import MovingAverage
+from ganwright.training.settings import resolve
+
+
+def load_recipe(
+    run: Run, *, step: int | str = "last", ema: bool = True, device: torch.device | str = "cpu"
+) -> Recipe:
+    """The recipe of a run with its trained weights, in `eval` mode.
+
+    Args:
+        run: Where from.
+        step: A checkpoint's step, "last" or "best".
+        ema: Use the averaged weights.
+        device: Where to put it.
+
+    Raises:
+        CheckpointError: There is no such checkpoint, or it is damaged.
+    """
+    config = run.config
+    settings = resolve(config["recipe"], config["settings"], where=f"{run.path}/run.yaml")
+    recipe = settings.info.recipe(DataSpec.from_dict(config["data"]), settings.recipe)
+    content = checkpoint.read_checkpoint(checkpoint_folder(run, step))
+    checkpoint.load_networks(recipe, content["networks"], run.path)
+    if ema:
+        average = MovingAverage(recipe, recipe.ema_networks, 1.0, 0.0)
+        average.load_state_dict(content["ema"])
+        average.copy_to_networks()
+    return recipe.to(device).eval()
+
+
+def checkpoint_folder(run: Run, step: int | str = "last") -> Path:
+    """The folder of a checkpoint.
+
+    Raises:
+        CheckpointError: There is none; says which there are.
+    """
+    found = dict(run.checkpoints())
+    if not found:
+        raise CheckpointError(
+            "This run has no checkpoint yet.", where=run.path, fix=f"train it: ganwright resume {run.path}"
+        )
+    newest = max(found)
+    if step == "last":
+        return found[newest]
+    if step == "best":
+        best = checkpoint.read_checkpoint(found[newest]).get("best", {}).get("step", newest)
+        return found.get(best, found[newest])
+    if not isinstance(step, int) or step not in found:
+        raise CheckpointError(
+            f"There is no checkpoint of step {step}.",
+            where=run.path,
+            fix="choose last, best or one of " + ", ".join(map(str, sorted(found))),
+        )
+    return found[step]
