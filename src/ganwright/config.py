@@ -76,7 +76,7 @@ class EvalSettings:
 
     evaluate_every: int = 0
     """Steps between evaluations; 0: four over the run; -1: never."""
-    metrics: tuple[str, ...] = ("fd", "kid", "is", "class-accuracy")
+    metrics: tuple[str, ...] = ("fd", "kid", "is", "class-accuracy", "class-coverage")
     """Metrics by name; those that do not fit the data are left out."""
     extractor: str = "efficientnet-lite0"
     """Feature extractor: inception, efficientnet-lite0, or a TorchScript (.pt) or ONNX (.onnx) file."""

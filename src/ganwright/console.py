@@ -85,10 +85,12 @@ class _PlainProgress:
         rate = (self.done - self.start_at) / (now - self.started)
         eta = (self.total - self.done) / rate if rate > 0 else float("inf")
         text = f"{self.description}: {self.done}/{self.total}, ETA {eta:.0f} s {note}"
-        print(text.rstrip(), file=sys.stderr, flush=True)  # noqa: T201
+        print(text.rstrip(), file=sys.stderr, flush=True)
 
 
-def track(items: Iterable[T], description: str, *, total: int | None = None, quiet: bool = False) -> Iterator[T]:
+def track(
+    items: Iterable[T], description: str, *, total: int | None = None, quiet: bool = False
+) -> Iterator[T]:
     """Iterate with a progress bar; the total is taken from `len(items)` where it is not given."""
     if total is None:
         total = len(items) if isinstance(items, Sized) else 0

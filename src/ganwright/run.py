@@ -79,7 +79,8 @@ class Run:
     @property
     def config(self) -> dict[str, Any]:
         """The content of `run.yaml`: `format`, `recipe`, `paper`, `settings` (flat), `data`, `data_source`,
-        `versions`, `device`, `created`, `command`."""
+        `versions`, `device`, `created`, `command`.
+        """
         try:
             loaded = yaml.safe_load((self.path / "run.yaml").read_text(encoding="utf-8"))
         except yaml.YAMLError as error:

@@ -62,7 +62,9 @@ class ImageSamples(Samples):
         return len(self.images)
 
     @classmethod
-    def from_tensor(cls, images: Tensor, labels: Tensor | None = None, columns: int | None = None) -> ImageSamples:
+    def from_tensor(
+        cls, images: Tensor, labels: Tensor | None = None, columns: int | None = None
+    ) -> ImageSamples:
         """From a network's output: float (N, C, H, W) in [-1, 1], rounded to the nearest of 0..255."""
         scaled = (images.detach().float().clamp(-1, 1) * 127.5 + 127.5).round().to(torch.uint8)
         array = scaled.permute(0, 2, 3, 1).contiguous().cpu().numpy()

@@ -18,7 +18,7 @@ from ganwright.samples import ImageSamples
 from ganwright.training.doctor import Doctor
 from ganwright.training.doctor.collapse import Diversity, ModeCollapse
 from ganwright.training.doctor.memorisation import Memorisation, _chance
-from ganwright.training.doctor.reference import nearest, small
+from ganwright.metrics.pixels import nearest, small
 
 
 def shown(check: object, images: np.ndarray, data: Images, labels: np.ndarray | None = None) -> list[str]:

@@ -27,9 +27,7 @@ from ganwright.networks.efficientnet_lite import EfficientNetLite0, read_weights
 from ganwright.networks.folded import for_inference
 from ganwright.networks.inception import InceptionV3
 
-INCEPTION_URL = (
-    "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth"
-)
+INCEPTION_URL = "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth"
 INCEPTION_FILE = "pt_inception-2015-12-05-6726825d.pth"
 INCEPTION_SHA256_PREFIX = "6726825d"
 INCEPTION_VARIABLE = "GANWRIGHT_INCEPTION"
@@ -112,7 +110,10 @@ class Inception(Extractor):
     preprocessing = _RESIZED.format(299) + ", x / 127.5 - 1"
 
     def __init__(
-        self, device: torch.device | str = "cpu", weights: Path | None = None, network: InceptionV3 | None = None
+        self,
+        device: torch.device | str = "cpu",
+        weights: Path | None = None,
+        network: InceptionV3 | None = None,
     ) -> None:
         super().__init__(device)
         if network is None:
@@ -169,14 +170,17 @@ class UserFile(Extractor):
         path_text, _, size = spec.rpartition("@") if _has_size(spec) else (spec, "", "224")
         path, self.size = Path(path_text), int(size)
         if not path.is_file():
-            raise MetricError("The extractor file does not exist.", where=path, fix="give a .pt or .onnx file")
+            raise MetricError(
+                "The extractor file does not exist.", where=path, fix="give a .pt or .onnx file"
+            )
         self.name, self.version = path.name, hash_file(path)[:8]
         self.preprocessing = _RESIZED.format(self.size) + ", x / 255"
         self._run = _open_onnx(path) if path.suffix == ".onnx" else _open_torchscript(path, self.device)
         probe, _ = self.forward(torch.zeros(2, 3, self.size, self.size, device=self.device))
         if probe.ndim != 2 or len(probe) != 2:
             raise MetricError(
-                f"The extractor must give (N, D) for N images; two images gave {tuple(probe.shape)}.", where=path
+                f"The extractor must give (N, D) for N images; two images gave {tuple(probe.shape)}.",
+                where=path,
             )
         self.feature_dim = probe.shape[1]
 
@@ -194,7 +198,9 @@ def _open_torchscript(path: Path, device: torch.device) -> Callable[[Tensor], Te
         network = torch.jit.load(str(path), map_location=device).eval()
     except Exception as error:
         raise MetricError(
-            "This is not a TorchScript file.", where=path, fix="save one with torch.jit.trace(model, x).save(path)"
+            "This is not a TorchScript file.",
+            where=path,
+            fix="save one with torch.jit.trace(model, x).save(path)",
         ) from error
 
     def run(images: Tensor) -> Tensor:
@@ -242,7 +248,7 @@ def find_inception(weights: Path | None = None) -> Path:
 
 def _fetch(path: Path) -> None:
     try:
-        with urllib.request.urlopen(INCEPTION_URL, timeout=30) as answer:  # noqa: S310 (a constant https address)
+        with urllib.request.urlopen(INCEPTION_URL, timeout=30) as answer:
             content = answer.read()
     except (urllib.error.URLError, OSError) as error:
         raise MetricError(
@@ -251,7 +257,9 @@ def _fetch(path: Path) -> None:
             fix=_advice(),
         ) from error
     if not hashlib.sha256(content).hexdigest().startswith(INCEPTION_SHA256_PREFIX):
-        raise MetricError("What was fetched is not the published Inception file.", where=INCEPTION_URL, fix=_advice())
+        raise MetricError(
+            "What was fetched is not the published Inception file.", where=INCEPTION_URL, fix=_advice()
+        )
     with atomic_path(path) as temporary:
         temporary.write_bytes(content)
 

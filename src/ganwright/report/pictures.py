@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -19,7 +20,10 @@ STAGES_BYTES = 2_300_000
 SHEET_BYTES = 400_000
 """Bytes of one further sheet (the real images)."""
 MAX_STAGES = 60
-MAX_SIDE = 2_600
+MAX_SIDE = 1_280
+"""Pixels a side beyond which an image is scaled down before it is recompressed; a page shows no more."""
+T = TypeVar("T")
+
 _LADDER = ((1.0, 92), (1.0, 82), (0.75, 82), (0.5, 80), (0.5, 60), (0.35, 60), (0.25, 50))
 """(scale, quality) tried in turn until the images fit."""
 
@@ -79,12 +83,18 @@ def album(paths: Sequence[Path], *, room: int = STAGES_BYTES, most: int = MAX_ST
     while sources:
         probe = [image for _, _, image in _thin(sources, 3)]
         for scale, quality in _LADDER:
-            if sum(len(_squeeze(image, scale, quality)[0]) for image in probe) / len(probe) * len(sources) > room:
+            if (
+                sum(len(_squeeze(image, scale, quality)[0]) for image in probe) / len(probe) * len(sources)
+                > room
+            ):
                 continue
             squeezed = [(i, *_squeeze(image, scale, quality)) for i, _, image in sources]
             if sum(len(content) for _, content, _ in squeezed) <= room:
                 shrunk = f" and scaled to {scale:.0%}" if scale < 1 else ""
-                notes.append(f"Images are recompressed{shrunk} to keep this file small; the run folder has the originals.")
+                notes.append(
+                    f"Images are recompressed{shrunk} to keep this file small; "
+                    "the run folder has the originals."
+                )
                 return Album([(i, _picture(content, "webp", image)) for i, content, image in squeezed], notes)
         if len(sources) == 1:
             notes.append(f"{paths[sources[0][0]].name} is too large to be shown here.")
@@ -120,7 +130,14 @@ def _load(path: Path) -> tuple[bytes, Image.Image] | None:
             with Image.open(io.BytesIO(content), formats=("PNG",)) as image:
                 image.load()
                 drawn = image.convert("L" if image.mode in ("1", "L", "I;16") else "RGB")
-    except (OSError, UnidentifiedImageError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning):
+    except (
+        OSError,
+        UnidentifiedImageError,
+        ValueError,
+        SyntaxError,
+        Image.DecompressionBombError,
+        Image.DecompressionBombWarning,
+    ):
         return None
     if max(drawn.size) > MAX_SIDE:
         drawn.thumbnail((MAX_SIDE, MAX_SIDE), Image.Resampling.LANCZOS)
@@ -132,7 +149,7 @@ def _squeeze(image: Image.Image, scale: float, quality: int) -> tuple[bytes, Ima
         size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
         image = image.resize(size, Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
-    image.save(buffer, format="WEBP", quality=quality, method=2)
+    image.save(buffer, format="WEBP", quality=quality, method=0)
     return buffer.getvalue(), image
 
 
@@ -141,7 +158,7 @@ def _picture(content: bytes, kind: str, image: Image.Image) -> Picture:
     return Picture(uri, image.width, image.height, pixelated=max(image.size) < 700)
 
 
-def _thin[T](items: list[T], most: int) -> list[T]:
+def _thin(items: list[T], most: int) -> list[T]:
     """At most `most` items, evenly spread, with the first and the last."""
     if len(items) <= most:
         return items

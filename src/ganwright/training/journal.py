@@ -68,7 +68,9 @@ class Journal:
         """A step was done (throughput)."""
         self._steps_since += 1
 
-    def scalars(self, step: int, stage: str, values: Mapping[str, Tensor | float], seconds: float) -> dict[str, Any]:
+    def scalars(
+        self, step: int, stage: str, values: Mapping[str, Tensor | float], seconds: float
+    ) -> dict[str, Any]:
         """Write one line of the log; returns it.
 
         Raises:
@@ -101,11 +103,12 @@ class Journal:
 
     def grid(self, step: int) -> None:
         """Write the fixed-seed samples of this step."""
+        started = time.monotonic()
         samples = self._sample(SampleRequest(n=self._grid_size(), seed=GRID_SEED))
         samples.save_overview(self.run.sample_path(step, samples.suffix))
         if step > 0:
             self._tell(self.doctor.after_samples(step, samples, self.dataset))
-        self._since = time.monotonic() if self._steps_since == 0 else self._since
+        self._since += time.monotonic() - started
 
     def evaluation(self, step: int) -> Evaluation:
         """Measure the averaged weights and write `metrics.jsonl`."""
@@ -131,6 +134,7 @@ class Journal:
             if estimates:
                 console.print(f"step {step}: " + ", ".join(str(e) for e in estimates.values()), markup=False)
         self._tell(self.doctor.after_evaluation(step, estimates))
+        self._since += time.monotonic() - started  # throughput is the steps' own
         return estimates
 
     def event(self, step: int, kind: str, **values: Any) -> None:

@@ -48,7 +48,9 @@ def start_run(settings: RunSettings, source: Any, out: str | Path | None = None)
     run: Run | None = None
     if fabric.global_rank == 0:
         name = f"{dataset.spec.name}-{settings.info.name}-{secrets.token_hex(2)}"
-        run = Run.create(Path(out) if out else Path("runs") / name, describe(settings, dataset, source, fabric))
+        run = Run.create(
+            Path(out) if out else Path("runs") / name, describe(settings, dataset, source, fabric)
+        )
     if under_torchrun():
         run = fabric.broadcast(run)
     assert run is not None
@@ -153,11 +155,13 @@ def make_fabric(settings: TrainSettings) -> Fabric:
         nodes, strategy = world // devices, "ddp" if world > 1 else "auto"
         if settings.batch_size % world:
             raise SettingsError(
-                f"A batch of {settings.batch_size} cannot be shared among {world} processes.", where="batch_size"
+                f"A batch of {settings.batch_size} cannot be shared among {world} processes.",
+                where="batch_size",
             )
     if accelerator == "cuda" and devices > torch.cuda.device_count():
         raise SettingsError(
-            f"{devices} devices were asked for, and there are {torch.cuda.device_count()} GPUs.", where="devices"
+            f"{devices} devices were asked for, and there are {torch.cuda.device_count()} GPUs.",
+            where="devices",
         )
     if accelerator == "mps" and devices > 1:
         raise SettingsError("Apple GPUs train in one process only.", where="devices", fix="use --devices 1")
@@ -173,7 +177,9 @@ def make_fabric(settings: TrainSettings) -> Fabric:
 def _check_precision(precision: str, accelerator: str) -> None:
     if precision == "32":
         return
-    if accelerator == "cuda" and (precision == "fp16" or torch.cuda.is_bf16_supported(including_emulation=False)):
+    if accelerator == "cuda" and (
+        precision == "fp16" or torch.cuda.is_bf16_supported(including_emulation=False)
+    ):
         return
     what = {"cpu": "a CPU (there it is slower than 32 and was measured unusable)", "mps": "an Apple GPU"}.get(
         accelerator, f"this GPU ({torch.cuda.get_device_name()})" if accelerator == "cuda" else accelerator
@@ -218,5 +224,3 @@ def _device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"{device.type}, {torch.get_num_threads()} threads"
-
-

@@ -39,7 +39,12 @@ class _WandB:
     def __init__(self, run: Run, settings: Mapping[str, Any]) -> None:
         wandb = _require("wandb", "wandb", "Logging to Weights & Biases")
         self.session = wandb.init(
-            project="ganwright", name=run.name, dir=str(run.path), config=dict(settings), id=run.name, resume="allow"
+            project="ganwright",
+            name=run.name,
+            dir=str(run.path),
+            config=dict(settings),
+            id=run.name,
+            resume="allow",
         )
 
     def log(self, values: Mapping[str, float], step: int) -> None:

@@ -66,7 +66,9 @@ class LearningRates:
     def __init__(self, optimizers: Mapping[str, Optimizer], settings: TrainSettings) -> None:
         self.settings = settings
         self.groups = [
-            (name, group, float(group["lr"])) for name, opt in optimizers.items() for group in opt.param_groups
+            (name, group, float(group["lr"]))
+            for name, opt in optimizers.items()
+            for group in opt.param_groups
         ]
         self.plateau = Plateau()
 

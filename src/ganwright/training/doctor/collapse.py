@@ -13,10 +13,10 @@ from torch import Tensor
 
 from ganwright.data.spec import Dataset
 from ganwright.metrics.estimate import Estimate
+from ganwright.metrics.pixels import ImageData, data_key, pick, rms_distances, small
 from ganwright.samples import ImageSamples, Samples
 from ganwright.training.doctor.check import Check, Healthy, Symptom, Verdict
 from ganwright.training.doctor.finding import Severity
-from ganwright.training.doctor.reference import ImageData, data_key, pick, rms_distances, small
 
 _WHY = (
     "The generator has found a few pictures that fool the discriminator and makes only those. The losses "

@@ -10,10 +10,10 @@ from scipy.stats import betabinom
 from torch import Tensor
 
 from ganwright.data.spec import Dataset
+from ganwright.metrics.pixels import ImageData, data_key, nearest, pick, small
 from ganwright.samples import ImageSamples, Samples
 from ganwright.training.doctor.check import Check, Healthy, Symptom, Verdict
 from ganwright.training.doctor.finding import Severity
-from ganwright.training.doctor.reference import ImageData, data_key, nearest, pick, small
 
 _WHY = (
     "A generator that repeats its training images adds nothing to them, gets scores it does not deserve "

@@ -1,4 +1,4 @@
-"""Small images and distances between them, for the checks that compare samples with real images.
+"""Small images and distances between them in pixel space, for whatever compares samples with real images.
 
 Distances are in pixel space: root-mean-square difference in grey levels (0..255) over images of at most
 32x32, reduced with antialiasing. They see composition, not fine texture.

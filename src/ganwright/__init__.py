@@ -1,0 +1,85 @@
+"""ganwright: train, honestly evaluate, compare and choose generative adversarial networks.
+
+    import ganwright as gw
+
+    run = gw.train("dcgan", "photos/")
+    run.sample(16).save("samples.png")
+    print(gw.evaluate(run))
+
+Everything is loaded on first use, so that importing stays quick.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from ganwright._version import __version__
+
+if TYPE_CHECKING:
+    from ganwright import data, metrics, recipes
+    from ganwright.api import (
+        Evaluation,
+        TrainedRun,
+        describe_data,
+        evaluate,
+        list_recipes,
+        load_run,
+        resume,
+        sample,
+        train,
+        write_report,
+    )
+    from ganwright.errors import GanwrightError
+
+_PLACES = {
+    **dict.fromkeys(
+        (
+            "Evaluation",
+            "TrainedRun",
+            "describe_data",
+            "evaluate",
+            "list_recipes",
+            "load_run",
+            "resume",
+            "sample",
+            "train",
+            "write_report",
+        ),
+        "ganwright.api",
+    ),
+    "GanwrightError": "ganwright.errors",
+}
+_MODULES = ("data", "metrics", "recipes")
+
+__all__ = [
+    "Evaluation",
+    "GanwrightError",
+    "TrainedRun",
+    "__version__",
+    "data",
+    "describe_data",
+    "evaluate",
+    "list_recipes",
+    "load_run",
+    "metrics",
+    "recipes",
+    "resume",
+    "sample",
+    "train",
+    "write_report",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PLACES:
+        value = getattr(importlib.import_module(_PLACES[name]), name)
+        globals()[name] = value
+        return value
+    if name in _MODULES:
+        return importlib.import_module(f"ganwright.{name}")
+    raise AttributeError(f"module 'ganwright' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return __all__

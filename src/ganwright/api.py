@@ -1,0 +1,317 @@
+"""The Python API: one function for each verb of the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ganwright.config import EvalSettings
+from ganwright.data.inspection import DataReport, inspect_data
+from ganwright.data.spec import Dataset
+from ganwright.errors import MetricError
+from ganwright.metrics.estimate import Evaluation
+from ganwright.metrics.evaluator import evaluate_images, make_evaluator
+from ganwright.metrics.neighbours import NeighbourSheet, nearest_neighbours
+from ganwright.recipes.base import SampleRequest
+from ganwright.recipes.registry import RecipeInfo, recipes
+from ganwright.report import write_report as write_html_report
+from ganwright.run import Run
+from ganwright.samples import ImageSamples, Samples
+from ganwright.training.journal import EVALUATION_SEED
+from ganwright.training.launch import open_data, resume_run, start_run
+from ganwright.training.restore import load_recipe
+from ganwright.training.settings import RunSettings, read_settings_file, resolve
+
+__all__ = [
+    "Evaluation",
+    "TrainedRun",
+    "describe_data",
+    "evaluate",
+    "list_recipes",
+    "load_run",
+    "resume",
+    "sample",
+    "train",
+    "write_report",
+]
+
+
+@dataclass(frozen=True)
+class TrainedRun(Run):
+    """A run folder with what can be done with it."""
+
+    def sample(self, n: int = 64, **options: Any) -> Samples:
+        """See `ganwright.sample`."""
+        return sample(self, n, **options)
+
+    def evaluate(self, **options: Any) -> Evaluation:
+        """See `ganwright.evaluate`."""
+        return evaluate(self, **options)
+
+    def report(self, **options: Any) -> Path:
+        """See `ganwright.write_report`."""
+        return write_report(self, **options)
+
+
+def load_run(path: str | Path | Run) -> TrainedRun:
+    """Open a run folder.
+
+    Raises:
+        RunError: It is none.
+    """
+    return TrainedRun(Run.open(path.path if isinstance(path, Run) else path).path)
+
+
+def train(
+    recipe: str | RecipeInfo | None = None,
+    data: Any = None,
+    *,
+    out: str | Path | None = None,
+    settings: str | Path | None = None,
+    from_run: str | Path | Run | None = None,
+    write_html: bool = True,
+    **changes: Any,
+) -> TrainedRun:
+    """Train a recipe on data.
+
+    Args:
+        recipe: Name of the recipe; may be left out with `settings` or `from_run`.
+        data: A folder, archive, array file, text file, picture, bundled name, "hf:NAME", array, tensor or pair
+            of sets; see docs/data.md. May be left out with `settings` or `from_run`.
+        out: The run folder; None: `runs/<data>-<recipe>-<4 hex digits>`.
+        settings: A YAML file of settings; it may name `recipe` and `data` too.
+        from_run: A run whose settings are repeated.
+        write_html: Write `report.html` at the end.
+        changes: Any setting by name; they win over file and run.
+
+    Returns:
+        The run.
+
+    Raises:
+        GanwrightError: Data or settings are at fault, the folder cannot be written, or training had to stop.
+    """
+    resolved, source = plan_training(recipe, data, settings, from_run, changes)
+    run, _ = start_run(resolved, source, out)
+    return _finish(load_run(run), source, write_html)
+
+
+def plan_training(
+    recipe: str | RecipeInfo | None,
+    data: Any,
+    settings: str | Path | None,
+    from_run: str | Path | Run | None,
+    changes: dict[str, Any],
+) -> tuple[RunSettings, Any]:
+    """All settings and the data source, from an earlier run, a file and keyword arguments, the later winning."""
+    from ganwright.errors import SettingsError
+
+    layers: list[dict[str, Any]] = []
+    if from_run is not None:
+        config = load_run(from_run).config
+        recipe = recipe or config["recipe"]
+        data = config.get("data_source") if data is None else data
+        layers.append(config["settings"])
+    if settings is not None:
+        content = read_settings_file(Path(settings))
+        recipe = recipe or content.pop("recipe", None)
+        data = content.pop("data", None) if data is None else data
+        content = {name: value for name, value in content.items() if name not in ("recipe", "data")}
+        layers.append(content)
+    if recipe is None:
+        raise SettingsError("No recipe was named.", fix="`ganwright recipes` lists them")
+    if data is None:
+        raise SettingsError("No data was given.", fix="give a folder, an archive, or the bundled 'mnist'")
+    return resolve(recipe, *layers, changes), data
+
+
+def resume(run: str | Path | Run, *, data: Any = None, write_html: bool = True, **changes: Any) -> TrainedRun:
+    """Train on from the last good checkpoint.
+
+    Args:
+        run: The run.
+        data: The data, where it was an array in memory or has moved.
+        write_html: Write `report.html` at the end.
+        changes: Settings to change, such as `steps` to train longer.
+    """
+    opened = load_run(run)
+    resume_run(opened, source=data, changes=changes)
+    return _finish(opened, data, write_html)
+
+
+def sample(
+    run: str | Path | Run,
+    n: int = 64,
+    *,
+    seed: int = 0,
+    labels: Sequence[int] | int | None = None,
+    checkpoint: int | str = "last",
+    ema: bool = True,
+    device: str | None = None,
+    **options: Any,
+) -> Samples:
+    """Samples of a trained run.
+
+    Args:
+        run: The run.
+        n: How many.
+        seed: Equal seeds give equal samples.
+        labels: Classes, one for all or one each; None: in turn.
+        checkpoint: A step, "last" or "best".
+        ema: Use the averaged weights.
+        device: Where to compute; None: a GPU where there is one.
+        options: What the recipe alone understands.
+
+    Raises:
+        CheckpointError: There is no such checkpoint.
+    """
+    if n < 1:
+        raise MetricError(f"n must be at least 1, not {n}.", where="n")
+    recipe = load_recipe(load_run(run), step=checkpoint, ema=ema, device=device or _default_device())
+    asked = [labels] * n if isinstance(labels, int) else labels
+    with torch.no_grad():
+        return recipe.sample(SampleRequest(n=n, seed=seed, labels=asked, options=options))
+
+
+def evaluate(
+    what: Any,
+    *,
+    reference: Any = None,
+    n: int | None = None,
+    metrics: Sequence[str] | None = None,
+    extractor: str | None = None,
+    checkpoint: int | str = "last",
+    device: str | None = None,
+    quiet: bool = False,
+) -> Evaluation:
+    """Evaluate a run, or a set of images against another.
+
+    Args:
+        what: A run, or images: a folder, archive, array or name.
+        reference: Real images to compare with; None, for a run: the data it was trained on.
+        n: Samples measured (of a run: its `eval_samples` by default; of a set: all).
+        metrics: Which; None: all that fit.
+        extractor: Over which features; None: the run's own, or efficientnet-lite0.
+        checkpoint: Of a run: a step, "last" or "best".
+        device: Where to compute; None: a GPU where there is one.
+        quiet: Show no progress.
+
+    Raises:
+        MetricError: Nothing to compare with, too few images, or no weights for the extractor.
+        DataError: The images cannot be read.
+    """
+    device = device or _default_device()
+    if not _is_run(what):
+        if reference is None:
+            raise MetricError(
+                "There is nothing to compare these images with.", fix="give --reference REAL_IMAGES"
+            )
+        chosen = {} if metrics is None else {"metrics": tuple(metrics)}
+        return evaluate_images(
+            what,
+            reference,
+            n=n,
+            extractor=extractor or "efficientnet-lite0",
+            device=device,
+            quiet=quiet,
+            **chosen,
+        )
+    run = load_run(what)
+    settings = resolve(run.config["recipe"], run.config["settings"])
+    defaults = settings.evaluation
+    wanted = EvalSettings(
+        metrics=defaults.metrics if metrics is None else tuple(metrics),
+        extractor=extractor or defaults.extractor,
+        eval_samples=n or defaults.eval_samples,
+    )
+    if reference is not None:
+        images = sample(run, wanted.eval_samples, seed=EVALUATION_SEED, checkpoint=checkpoint, device=device)
+        if not isinstance(images, ImageSamples):
+            raise MetricError("Only runs that make images can be compared with images.", where=run.path)
+        return evaluate_images(
+            images.images,
+            reference,
+            metrics=wanted.metrics,
+            extractor=wanted.extractor,
+            n=wanted.eval_samples,
+            device=device,
+            quiet=quiet,
+        )
+    dataset = _dataset_of(run, settings, None)
+    evaluator = make_evaluator(dataset, wanted, device=device, quiet=quiet) if dataset else None
+    if evaluator is None:
+        raise MetricError(
+            "The data this run was trained on cannot be opened, or no metric fits it.",
+            where=run.path,
+            fix="give --reference REAL_IMAGES",
+        )
+    samples = sample(run, wanted.eval_samples, seed=EVALUATION_SEED, checkpoint=checkpoint, device=device)
+    if not isinstance(samples, ImageSamples):
+        raise MetricError("No metric fits what this run makes.", where=run.path)
+    return evaluator.evaluate(samples)
+
+
+def write_report(run: str | Path | Run, *, data: Any = None, path: str | Path | None = None) -> Path:
+    """Write a run's self-contained HTML report.
+
+    Args:
+        run: The run, finished or not.
+        data: The data, where it has moved; without it nearest neighbours are left out.
+        path: Where to; None: `report.html` in the run.
+
+    Returns:
+        The file.
+    """
+    opened = load_run(run)
+    return write_html_report(
+        opened, neighbours=_neighbours(opened, data), path=None if path is None else Path(path)
+    )
+
+
+def list_recipes() -> dict[str, RecipeInfo]:
+    """All recipes by name."""
+    return recipes()
+
+
+def describe_data(data: Any) -> DataReport:
+    """What is found in a data source: counts, sizes, modes, classes, broken files, duplicates."""
+    return inspect_data(data)
+
+
+def _finish(run: TrainedRun, data: Any, write_html: bool) -> TrainedRun:
+    from ganwright.training.launch import under_torchrun
+
+    if write_html and not (under_torchrun() and torch.distributed.get_rank() != 0):
+        write_report(run, data=data)
+    return run
+
+
+def _neighbours(run: TrainedRun, data: Any) -> NeighbourSheet | None:
+    from ganwright.errors import GanwrightError
+
+    try:
+        dataset = _dataset_of(run, resolve(run.config["recipe"], run.config["settings"]), data)
+        samples = sample(run, 256, seed=EVALUATION_SEED)
+        if dataset is None or not isinstance(samples, ImageSamples):
+            return None
+        return nearest_neighbours(samples, dataset)
+    except GanwrightError:  # no checkpoint yet, the data has gone: the report says what is missing
+        return None
+
+
+def _dataset_of(run: Run, settings: RunSettings, data: Any) -> Dataset | None:
+    source = run.config.get("data_source") if data is None else data
+    return None if source is None else open_data(settings, source)
+
+
+def _is_run(what: Any) -> bool:
+    if isinstance(what, Run):
+        return True
+    return isinstance(what, str | Path) and (Path(what) / "run.yaml").is_file()
+
+
+def _default_device() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"

@@ -1,0 +1,260 @@
+"""Does a generated image show the class that was asked for? Asked of a judge: a small network trained on real images.
+
+The judge is trained here, on the training split only, so that it fits digits or MRI where ImageNet features do not; its
+own accuracy on held-out real images is told beside every number it gives.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from ganwright.console import progress
+from ganwright.data.images import ImageDataset
+from ganwright.errors import MetricError
+from ganwright.files import cache_folder, hash_bytes, write_folder_atomic
+from ganwright.metrics.constants import Z95
+from ganwright.metrics.estimate import Estimate, Provenance
+
+if TYPE_CHECKING:
+    from ganwright.metrics.measured import Measured
+
+JUDGE_VERSION = "small-cnn-1"
+_EPOCHS = 6
+_MOST_STEPS = 3000
+_BATCH = 64
+_SECONDS = 120.0
+
+
+class JudgeNetwork(nn.Module):
+    """Three strided convolutions, batch norm, dropout, and one linear layer; (N, C, H, W) in [-1, 1] to (N, K)."""
+
+    def __init__(self, channels: int, num_classes: int) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for inputs, outputs in ((channels, 32), (32, 64), (64, 128)):
+            layers += [
+                nn.Conv2d(inputs, outputs, 3, padding=1, bias=False),
+                nn.BatchNorm2d(outputs),
+                nn.ReLU(inplace=True),
+                nn.MaxPool2d(2),
+            ]
+        self.body = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Dropout(0.3))
+        self.head = nn.Linear(128 * 16, num_classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Class logits."""
+        logits: Tensor = self.head(self.body(images))
+        return logits
+
+
+@dataclass(frozen=True)
+class Judge:
+    """A trained classifier of one data set's classes.
+
+    Attributes:
+        network: In `eval` mode.
+        accuracy: On held-out real images, or NaN where there are none.
+        n_held_out: How many those are.
+        name: Names judge and data.
+        shares: Share of each class among the training images (K,), or None.
+    """
+
+    network: JudgeNetwork
+    accuracy: float
+    n_held_out: int
+    name: str
+    shares: npt.NDArray[np.float64] | None = None
+
+    @torch.no_grad()
+    def classify(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
+        """Predicted class of each uint8 image (N, H, W, C)."""
+        device = next(self.network.parameters()).device
+        found = [
+            self.network(_to_float(images[start : start + 500]).to(device)).argmax(1).cpu()
+            for start in range(0, len(images), 500)
+        ]
+        result: npt.NDArray[np.int64] = torch.cat(found).numpy() if found else np.zeros(0, np.int64)
+        return result
+
+
+def open_judge(
+    dataset: ImageDataset,
+    *,
+    device: torch.device | str = "cpu",
+    quiet: bool = False,
+    max_seconds: float = _SECONDS,
+) -> Judge:
+    """The judge of a labelled data set: from the cache, or trained now (tens of seconds).
+
+    Raises:
+        MetricError: The data has no labels.
+    """
+    if dataset.labels is None:
+        raise MetricError("Class accuracy needs labelled data.")
+    split = hash_bytes(dataset.train_index.tobytes(), dataset.labels.tobytes())
+    key = hash_bytes(dataset.spec.fingerprint.encode(), split.encode(), JUDGE_VERSION.encode())[:16]
+    folder = cache_folder() / "judges" / key
+    channels, classes = dataset.images.shape[-1], dataset.spec.num_classes
+    network = JudgeNetwork(channels, classes).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    meta = _load(network, folder)
+    if meta is None:
+        _train(network, dataset, torch.device(device), quiet, max_seconds)
+        network.cpu().eval()
+        held_out = dataset.held_out_index[:5000]
+        judge = Judge(network, math.nan, 0, "")
+        accuracy = math.nan
+        if len(held_out):
+            predicted = judge.classify(dataset.images[held_out])
+            accuracy = float((predicted == dataset.labels[held_out]).mean())
+        meta = {"accuracy": accuracy, "n_held_out": len(held_out)}
+        _save(network, folder, meta)
+    network.eval().requires_grad_(False).to(device)
+    shares = np.bincount(dataset.labels[dataset.train_index], minlength=classes) / len(dataset.train_index)
+    name = f"judge {JUDGE_VERSION}/{key[:8]}"
+    return Judge(network, meta["accuracy"], int(meta["n_held_out"]), name, shares)
+
+
+def _train(
+    network: JudgeNetwork, dataset: ImageDataset, device: torch.device, quiet: bool, max_seconds: float
+) -> None:
+    assert dataset.labels is not None
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        for module in network.modules():
+            if isinstance(module, nn.Conv2d | nn.Linear | nn.BatchNorm2d):
+                module.reset_parameters()
+        network.to(device).train()
+        generator = np.random.default_rng(0)
+        index = dataset.train_index
+        steps = min(_MOST_STEPS, max(200, _EPOCHS * math.ceil(len(index) / _BATCH)))
+        optimizer = torch.optim.AdamW(network.parameters(), 2e-3, weight_decay=0.01)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total_steps=steps)
+        labels, order, started = dataset.labels, np.zeros(0, np.int64), time.monotonic()
+        with progress("training the judge of classes", steps, quiet=quiet) as advance:
+            for _ in range(steps):
+                if len(order) < min(_BATCH, len(index)):
+                    order = np.concatenate([order, generator.permutation(index)])
+                rows, order = order[:_BATCH], order[_BATCH:]
+                images = _to_float(dataset.images[rows]).to(device)
+                loss = F.cross_entropy(network(images), torch.from_numpy(labels[rows]).long().to(device))
+                optimizer.zero_grad(set_to_none=True)
+                loss.backward()  # type: ignore[no-untyped-call]
+                optimizer.step()
+                schedule.step()
+                advance()
+                if time.monotonic() - started > max_seconds:
+                    break
+
+
+def _to_float(images: npt.NDArray[np.uint8]) -> Tensor:
+    return torch.from_numpy(np.array(images)).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
+
+
+def _save(network: JudgeNetwork, folder: Path, meta: dict[str, float]) -> None:
+    def fill(target: Path) -> None:
+        tensors = {k: v.detach().contiguous().clone() for k, v in network.state_dict().items()}
+        save_file(tensors, target / "judge.safetensors")
+        (target / "meta.json").write_text(json.dumps(meta))
+
+    write_folder_atomic(folder, fill)
+
+
+def _load(network: JudgeNetwork, folder: Path) -> dict[str, float] | None:
+    try:
+        network.load_state_dict(load_file(folder / "judge.safetensors"))
+        meta: dict[str, float] = json.loads((folder / "meta.json").read_text())
+        return {"accuracy": meta["accuracy"], "n_held_out": meta["n_held_out"]}
+    except Exception:  # not there yet, or damaged: it is trained anew
+        return None
+
+
+def wilson_interval(successes: int, n: int, z: float = Z95) -> tuple[float, float]:
+    """95 % interval of a share (Wilson 1927)."""
+    if n == 0:
+        return 0.0, 1.0
+    share = successes / n
+    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
+    half = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n)) / (1 + z * z / n)
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def estimate_accuracy(measured: Measured) -> list[Estimate]:
+    """Share of samples that the judge reads as the class asked for."""
+    assert measured.predicted is not None and measured.asked is not None
+    hits = int((measured.predicted == measured.asked).sum())
+    low, high = wilson_interval(hits, measured.n)
+    return [
+        _judged(
+            measured, "class-accuracy", "class accuracy", hits / measured.n, low, high, "95 %, Wilson", ()
+        )
+    ]
+
+
+def estimate_coverage(measured: Measured) -> list[Estimate]:
+    """Share of the classes that the judge finds among the samples at least a fifth as often as they should be.
+
+    A class should be there as often as it was asked for; where no classes were asked for, as often as in the
+    training images. Classes that should not be there at all do not count.
+
+    The interval counts a class as surely present (absent) if the Wilson interval of its share lies above (below)
+    that bound.
+    """
+    assert measured.predicted is not None
+    k, n = len(measured.class_names), measured.n
+    counts = np.bincount(measured.predicted, minlength=k)[:k]
+    expected = np.full(k, 1 / k)
+    if measured.asked is not None:
+        expected = np.bincount(measured.asked, minlength=k)[:k] / n
+    elif measured.judge is not None and measured.judge.shares is not None:
+        expected = measured.judge.shares
+    bound, counted = 0.2 * expected, np.flatnonzero(expected > 0)
+    intervals = [wilson_interval(int(count), n) for count in counts]
+    value = float(np.mean([counts[i] / n >= bound[i] for i in counted]))
+    low = float(np.mean([intervals[i][0] >= bound[i] for i in counted]))
+    high = float(np.mean([intervals[i][1] >= bound[i] for i in counted]))
+    absent = [f"{measured.class_names[i]} ({counts[i] / n:.1%})" for i in counted if counts[i] / n < bound[i]]
+    warnings = (f"rare or missing: {', '.join(absent[:20])}",) if absent else ()
+    how = "from the Wilson intervals of the classes' shares"
+    return [_judged(measured, "class-coverage", "class coverage", value, low, high, how, warnings)]
+
+
+def _judged(
+    measured: Measured,
+    name: str,
+    label: str,
+    value: float,
+    low: float,
+    high: float,
+    interval: str,
+    warnings: tuple[str, ...],
+) -> Estimate:
+    judge = measured.judge
+    assert judge is not None
+    told = f"the judge reads {judge.accuracy:.1%} of {judge.n_held_out} held-out real images right"
+    if judge.n_held_out == 0:
+        told = "the judge could not be checked: no real images were held out"
+    provenance = Provenance(extractor=judge.name, preprocessing="x / 127.5 - 1, native size")
+    return Estimate(
+        name,
+        label,
+        value,
+        low,
+        high,
+        measured.n,
+        provenance,
+        interval,
+        True,
+        (told, *warnings, *measured.warnings),
+    )

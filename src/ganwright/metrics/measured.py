@@ -1,0 +1,82 @@
+"""What every metric is computed from: features and logits of both sides, and how they were obtained."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from ganwright.metrics.class_accuracy import Judge
+from ganwright.metrics.constants import Z95
+from ganwright.metrics.estimate import Estimate, Provenance
+from ganwright.metrics.extractors import Features
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Inputs of all metrics.
+
+    Attributes:
+        samples: Features and logits of the samples.
+        reference: The same of the real images.
+        provenance: How they were obtained.
+        predicted: The judge's class of each sample, or None.
+        asked: The class asked for (n,), or None.
+        class_names: Names of the classes.
+        judge: Who read the classes.
+        warnings: What holds for all numbers (skipped files, say).
+    """
+
+    samples: Features
+    reference: Features
+    provenance: Provenance
+    predicted: npt.NDArray[np.int64] | None = None
+    asked: npt.NDArray[np.int64] | None = None
+    class_names: Sequence[str] = ()
+    judge: Judge | None = None
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def n(self) -> int:
+        """Number of samples."""
+        return len(self.samples.features)
+
+    @property
+    def inception(self) -> bool:
+        """Whether the published names (FID, KID, IS) may be used."""
+        return self.provenance.extractor.startswith("inception/")
+
+    @property
+    def extractor_name(self) -> str:
+        """The extractor's name without its version."""
+        return self.provenance.extractor.partition("/")[0]
+
+    def label(self, published: str, general: str) -> str:
+        """The published name over the 2015 Inception features, else the general one with the extractor's name."""
+        return published if self.inception else f"{general} ({self.extractor_name})"
+
+    def normal_estimate(
+        self,
+        name: str,
+        label: str,
+        value: float,
+        error: float,
+        *,
+        better: bool,
+        warnings: tuple[str, ...] = (),
+    ) -> Estimate:
+        """An estimate with a normal 95 % interval from a delta-method standard error."""
+        return Estimate(
+            name,
+            label,
+            value,
+            value - Z95 * error,
+            value + Z95 * error,
+            self.n,
+            self.provenance,
+            "95 %, delta method over samples and reference",
+            better,
+            (*warnings, *self.warnings),
+        )

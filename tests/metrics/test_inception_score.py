@@ -1,0 +1,57 @@
+"""The Inception score against cases worked by hand and simulation."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ganwright.errors import MetricError
+from ganwright.metrics.inception_score import inception_score, split_inception_score
+
+
+def test_sure_and_balanced_gives_the_number_of_classes() -> None:
+    logits = np.tile(np.eye(5) * 1000, (20, 1))
+    assert inception_score(logits).value == pytest.approx(5, rel=1e-9)
+
+
+def test_constant_predictions_give_one() -> None:
+    result = inception_score(np.tile(np.array([[0.3, -1.0, 2.0]]), (10, 1)))
+    assert result.value == pytest.approx(1, rel=1e-12)
+    assert result.log_standard_error == pytest.approx(0, abs=1e-12)
+
+
+def test_two_images_by_hand() -> None:
+    # p1 = (3/4, 1/4), p2 = (1/4, 3/4), marginal (1/2, 1/2): KL = 3/4 ln 3/2 + 1/4 ln 1/2 for both
+    logits = np.log(np.array([[0.75, 0.25], [0.25, 0.75]]))
+    divergence = 0.75 * np.log(1.5) + 0.25 * np.log(0.5)
+    assert inception_score(logits).value == pytest.approx(np.exp(divergence), rel=1e-12)
+
+
+def test_logits_may_be_shifted_and_huge() -> None:
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(50, 7))
+    shifted = logits + rng.normal(size=(50, 1)) * 1e4
+    assert inception_score(shifted).value == pytest.approx(inception_score(logits).value, rel=1e-6)
+    assert np.isfinite(inception_score(logits * 1e5).value)
+
+
+def test_interval_covers_the_limit() -> None:
+    rng = np.random.default_rng(1)
+    limit = np.log(inception_score(rng.normal(size=(400_000, 4)) * 2).value)
+    results = [inception_score(rng.normal(size=(1000, 4)) * 2) for _ in range(300)]
+    covered = np.mean([abs(np.log(r.value) - limit) < 1.96 * r.log_standard_error for r in results])
+    assert 0.90 <= covered <= 0.98
+
+
+def test_splits_of_equal_parts() -> None:
+    part = np.random.default_rng(2).normal(size=(30, 4))
+    mean, spread = split_inception_score(np.tile(part, (10, 1)), 10)
+    assert mean == pytest.approx(inception_score(part).value, rel=1e-12)
+    assert spread == pytest.approx(0, abs=1e-12)
+
+
+def test_refuses_bad_input() -> None:
+    with pytest.raises(MetricError, match="at least 2"):
+        inception_score(np.zeros((1, 5)))
+    with pytest.raises(MetricError, match="NaN"):
+        inception_score(np.full((3, 5), np.nan))

@@ -1,0 +1,86 @@
+"""KID against a double loop, its chunks, and the coverage of its interval."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.metrics.pairwise import polynomial_kernel
+
+from ganwright.errors import MetricError
+from ganwright.metrics.kernel import kernel_distance, subset_kernel_distance
+
+
+def by_loops(x: np.ndarray, y: np.ndarray) -> float:
+    def k(a: np.ndarray, b: np.ndarray) -> float:
+        return float((a @ b / len(a) + 1) ** 3)
+
+    n, m = len(x), len(y)
+    within_x = sum(k(x[i], x[j]) for i in range(n) for j in range(n) if i != j) / (n * (n - 1))
+    within_y = sum(k(y[i], y[j]) for i in range(m) for j in range(m) if i != j) / (m * (m - 1))
+    return within_x + within_y - 2 * sum(k(a, b) for a in x for b in y) / (n * m)
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 1024])
+def test_equals_the_definition(chunk: int) -> None:
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(13, 5)), rng.normal(size=(9, 5)) + 0.5
+    assert kernel_distance(x, y, chunk=chunk).value == pytest.approx(by_loops(x, y), rel=1e-12)
+    assert kernel_distance(y, x, chunk=chunk).value == pytest.approx(by_loops(x, y), rel=1e-12)
+
+
+def test_equals_sklearns_kernel() -> None:
+    rng = np.random.default_rng(1)
+    x, y = rng.normal(size=(200, 16)).astype(np.float32), rng.normal(size=(150, 16)).astype(np.float32) * 1.3
+    kernel = [
+        polynomial_kernel(a.astype(float), b.astype(float), degree=3) for a, b in ((x, x), (y, y), (x, y))
+    ]
+    off = [(k.sum() - np.trace(k)) / (len(k) * (len(k) - 1)) for k in kernel[:2]]
+    assert kernel_distance(x, y).value == pytest.approx(sum(off) - 2 * kernel[2].mean(), rel=1e-9)
+
+
+def test_unbiased_and_interval_covers() -> None:
+    """Linear-cubic kernel of 1-d Gaussians: the true value from moments E(xy+1)³ with x, y independent."""
+
+    def expected_kernel(m1: float, m2: float) -> float:
+        def raw(m: float) -> tuple[float, float, float]:
+            return m, m * m + 1, m**3 + 3 * m
+
+        a, b = raw(m1), raw(m2)
+        return a[2] * b[2] + 3 * a[1] * b[1] + 3 * a[0] * b[0] + 1
+
+    truth = expected_kernel(0, 0) + expected_kernel(1, 1) - 2 * expected_kernel(0, 1)
+    rng = np.random.default_rng(2)
+    found = [
+        kernel_distance(rng.normal(size=(400, 1)), rng.normal(size=(500, 1)) + 1) for _ in range(300)
+    ]
+    values = np.array([f.value for f in found])
+    assert abs(values.mean() - truth) < 4 * values.std() / np.sqrt(300)
+    covered = np.mean([abs(f.value - truth) < 1.96 * f.standard_error for f in found])
+    assert 0.90 <= covered <= 0.98
+
+
+def test_same_distribution_contains_zero() -> None:
+    rng = np.random.default_rng(3)
+    inside = [
+        abs(f.value) < 1.96 * f.standard_error
+        for f in (kernel_distance(rng.normal(size=(100, 8)), rng.normal(size=(100, 8))) for _ in range(100))
+    ]
+    assert np.mean(inside) >= 0.9
+
+
+def test_subsets_are_seeded_and_agree_with_the_whole() -> None:
+    rng = np.random.default_rng(4)
+    x, y = rng.normal(size=(400, 8)), rng.normal(size=(400, 8)) + 0.5
+    mean, spread = subset_kernel_distance(x, y, subsets=30, size=100, seed=1)
+    assert (mean, spread) == subset_kernel_distance(x, y, subsets=30, size=100, seed=1)
+    assert abs(mean - kernel_distance(x, y).value) < 3 * spread / np.sqrt(30) + 1e-9
+    with pytest.raises(MetricError, match="Subsets of 1000"):
+        subset_kernel_distance(x, y)
+
+
+def test_refuses_bad_input() -> None:
+    x = np.ones((5, 3))
+    with pytest.raises(MetricError, match="at least 2"):
+        kernel_distance(x[:1], x)
+    with pytest.raises(MetricError, match="NaN"):
+        kernel_distance(x * np.nan, x)
