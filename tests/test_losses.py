@@ -83,9 +83,7 @@ def test_the_optimal_discriminator_of_two_discrete_distributions() -> None:
         torch.tensor([0.1, 0.3, 0.6], dtype=torch.float64),
     )
     v = torch.zeros(3, dtype=torch.float64, requires_grad=True)
-    rows_p, rows_q = (
-        torch.repeat_interleave(torch.arange(3), torch.tensor(n)) for n in ([7, 2, 1], [1, 3, 6])
-    )
+    rows_p, rows_q = (torch.repeat_interleave(torch.arange(3), torch.tensor(n)) for n in ([7, 2, 1], [1, 3, 6]))
     optimizer = torch.optim.LBFGS([v], max_iter=100, tolerance_grad=1e-12, tolerance_change=1e-14)
 
     def closure() -> torch.Tensor:

@@ -60,12 +60,8 @@ def test_quadratic_critic(seed: int) -> None:
     between = u.view(-1, 1) * real.flatten(1) + (1 - u.view(-1, 1)) * fake.flatten(1)
     expected = (((between @ a).norm(dim=1) - 1) ** 2).mean()
     assert gradient_penalty(critic, real, fake, u).item() == pytest.approx(expected.item())
-    assert r1_penalty(critic, real).item() == pytest.approx(
-        0.5 * (real.flatten(1) @ a).square().sum(1).mean().item()
-    )
-    assert r2_penalty(critic, fake).item() == pytest.approx(
-        0.5 * (fake.flatten(1) @ a).square().sum(1).mean().item()
-    )
+    assert r1_penalty(critic, real).item() == pytest.approx(0.5 * (real.flatten(1) @ a).square().sum(1).mean().item())
+    assert r2_penalty(critic, fake).item() == pytest.approx(0.5 * (fake.flatten(1) @ a).square().sum(1).mean().item())
 
 
 def test_table_entries_look_at_the_right_images() -> None:
@@ -73,12 +69,8 @@ def test_table_entries_look_at_the_right_images() -> None:
         return 0.5 * x.flatten(1).square().sum(1)  # gradient x
 
     real, fake, u = images(0), 3 * images(1), uniform(2)
-    assert torch.allclose(
-        PENALTIES["r1"].value(critic, real, fake, u), 0.5 * real.flatten(1).square().sum(1).mean()
-    )
-    assert torch.allclose(
-        PENALTIES["r2"].value(critic, real, fake, u), 0.5 * fake.flatten(1).square().sum(1).mean()
-    )
+    assert torch.allclose(PENALTIES["r1"].value(critic, real, fake, u), 0.5 * real.flatten(1).square().sum(1).mean())
+    assert torch.allclose(PENALTIES["r2"].value(critic, real, fake, u), 0.5 * fake.flatten(1).square().sum(1).mean())
     # u = 1 is the real image itself
     ones = torch.ones_like(u)
     expected = (real.flatten(1).norm(dim=1) - 1).square().mean()

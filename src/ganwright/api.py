@@ -206,9 +206,7 @@ def evaluate(
     device = device or _default_device()
     if not _is_run(what):
         if reference is None:
-            raise MetricError(
-                "There is nothing to compare these images with.", fix="give --reference REAL_IMAGES"
-            )
+            raise MetricError("There is nothing to compare these images with.", fix="give --reference REAL_IMAGES")
         chosen = {} if metrics is None else {"metrics": tuple(metrics)}
         return evaluate_images(
             what,
@@ -266,9 +264,7 @@ def write_report(run: str | Path | Run, *, data: Any = None, path: str | Path | 
         The file.
     """
     opened = load_run(run)
-    return write_html_report(
-        opened, neighbours=_neighbours(opened, data), path=None if path is None else Path(path)
-    )
+    return write_html_report(opened, neighbours=_neighbours(opened, data), path=None if path is None else Path(path))
 
 
 def list_recipes() -> dict[str, RecipeInfo]:

@@ -22,9 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     verb = arguments[0]
     try:
         if verb not in VERBS:
-            raise SettingsError(
-                f"There is no command '{verb}'.{nearest(verb, VERBS)}", fix="ganwright --help"
-            )
+            raise SettingsError(f"There is no command '{verb}'.{nearest(verb, VERBS)}", fix="ganwright --help")
         VERBS[verb][0](arguments[1:])
     except GanwrightError as error:
         from ganwright.console import console
@@ -146,9 +144,7 @@ def _demo(arguments: list[str]) -> None:
     from ganwright import api, commands
 
     options = commands.parse("demo", commands.Demo, arguments)
-    _next_steps(
-        api.train("cgan", "mnist", out=options.out, max_minutes=options.minutes, evaluate_every=1_000_000)
-    )
+    _next_steps(api.train("cgan", "mnist", out=options.out, max_minutes=options.minutes, evaluate_every=1_000_000))
 
 
 # Using runs. -------------------------------------------------------------------------------------------------------
@@ -159,9 +155,7 @@ def _sample(arguments: list[str]) -> None:
 
     options = commands.parse("sample", commands.Sample, arguments)
     run = api.load_run(options.run)
-    samples = api.sample(
-        run, options.n, seed=options.seed, labels=options.label, checkpoint=_step(options.checkpoint)
-    )
+    samples = api.sample(run, options.n, seed=options.seed, labels=options.label, checkpoint=_step(options.checkpoint))
     if options.each:
         folder = options.out or run.path / f"samples-{options.seed}"
         samples.save_each(folder)

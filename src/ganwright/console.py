@@ -88,9 +88,7 @@ class _PlainProgress:
         print(text.rstrip(), file=sys.stderr, flush=True)
 
 
-def track(
-    items: Iterable[T], description: str, *, total: int | None = None, quiet: bool = False
-) -> Iterator[T]:
+def track(items: Iterable[T], description: str, *, total: int | None = None, quiet: bool = False) -> Iterator[T]:
     """Iterate with a progress bar; the total is taken from `len(items)` where it is not given."""
     if total is None:
         total = len(items) if isinstance(items, Sized) else 0

@@ -65,12 +65,8 @@ class Penalty:
 
 PENALTIES: dict[str, Penalty] = {
     "gradient": Penalty(gradient_penalty, True, "Gulrajani et al. 2017, eq. 3"),
-    "r1": Penalty(
-        lambda critic, real, fake, u: r1_penalty(critic, real), False, "Mescheder et al. 2018, eq. 9"
-    ),
-    "r2": Penalty(
-        lambda critic, real, fake, u: r2_penalty(critic, fake), False, "Mescheder et al. 2018, eq. 10"
-    ),
+    "r1": Penalty(lambda critic, real, fake, u: r1_penalty(critic, real), False, "Mescheder et al. 2018, eq. 9"),
+    "r2": Penalty(lambda critic, real, fake, u: r2_penalty(critic, fake), False, "Mescheder et al. 2018, eq. 10"),
 }
 """All gradient penalties by the name used in settings."""
 

@@ -54,17 +54,13 @@ class ImageSamples(Samples):
 
     def __post_init__(self) -> None:
         if self.images.dtype != np.uint8 or self.images.ndim != 4 or self.images.shape[-1] not in (1, 3):
-            raise ValueError(
-                f"images must be uint8 (N, H, W, 1 or 3), got {self.images.dtype} {self.images.shape}"
-            )
+            raise ValueError(f"images must be uint8 (N, H, W, 1 or 3), got {self.images.dtype} {self.images.shape}")
 
     def __len__(self) -> int:
         return len(self.images)
 
     @classmethod
-    def from_tensor(
-        cls, images: Tensor, labels: Tensor | None = None, columns: int | None = None
-    ) -> ImageSamples:
+    def from_tensor(cls, images: Tensor, labels: Tensor | None = None, columns: int | None = None) -> ImageSamples:
         """From a network's output: float (N, C, H, W) in [-1, 1], rounded to the nearest of 0..255."""
         scaled = (images.detach().float().clamp(-1, 1) * 127.5 + 127.5).round().to(torch.uint8)
         array = scaled.permute(0, 2, 3, 1).contiguous().cpu().numpy()

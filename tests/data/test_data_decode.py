@@ -93,9 +93,7 @@ def test_alpha_files() -> None:
 
 def test_cmyk() -> None:
     buffer = io.BytesIO()
-    cmyk = np.array(
-        [[[255, 0, 0, 0], [0, 255, 0, 0], [0, 0, 255, 0], [0, 0, 0, 255], [0, 0, 0, 0]]], np.uint8
-    )
+    cmyk = np.array([[[255, 0, 0, 0], [0, 255, 0, 0], [0, 0, 255, 0], [0, 0, 0, 255], [0, 0, 0, 0]]], np.uint8)
     Image.frombytes("CMYK", (5, 1), cmyk.tobytes()).save(buffer, "TIFF")
     cyan, magenta, yellow, black, white = [0, 255, 255], [255, 0, 255], [255, 255, 0], [0] * 3, [255] * 3
     assert pixels(buffer.getvalue()).tolist() == [[cyan, magenta, yellow, black, white]]
@@ -165,10 +163,7 @@ def bomb(width: int = 60_000, height: int = 60_000) -> bytes:
 
     header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
     return (
-        b"\x89PNG\r\n\x1a\n"
-        + chunk(b"IHDR", header)
-        + chunk(b"IDAT", zlib.compress(b"\0" * 100))
-        + chunk(b"IEND", b"")
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 100)) + chunk(b"IEND", b"")
     )
 
 
@@ -206,10 +201,7 @@ def test_resizing_agrees_with_torch_and_crops_the_centre() -> None:
     wanted = torch.nn.functional.interpolate(square, size=(32, 32), mode="bicubic", antialias=True)
     found = fit(image, 32, 3).transpose(2, 0, 1)
     assert np.abs(found - wanted[0].numpy()).max() < 2.5
-    assert (
-        np.abs(fit(image.swapaxes(0, 1), 32, 3).swapaxes(0, 1).transpose(2, 0, 1) - wanted[0].numpy()).max()
-        < 2.5
-    )
+    assert np.abs(fit(image.swapaxes(0, 1), 32, 3).swapaxes(0, 1).transpose(2, 0, 1) - wanted[0].numpy()).max() < 2.5
 
 
 def test_channels_are_converted() -> None:

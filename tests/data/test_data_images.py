@@ -100,9 +100,7 @@ def test_real_samples() -> None:
 
 def test_without_labels() -> None:
     labelled = opened()
-    plain = open_dataset(
-        (IMAGES, LABELS), DataSettings(resolution=8, held_out=0), accepts=frozenset({DataKind.IMAGES})
-    )
+    plain = open_dataset((IMAGES, LABELS), DataSettings(resolution=8, held_out=0), accepts=frozenset({DataKind.IMAGES}))
     assert plain.spec.kind == DataKind.IMAGES and plain.spec.class_names == () and plain.labels is None
     assert set(plain.batch(0, 4, seed=0)) == {"images"}
     assert plain.spec.fingerprint == labelled.spec.fingerprint
@@ -125,9 +123,7 @@ def mask(rows: list[bytes], share: float, seed: int) -> list[bool]:
 
 
 @given(hashes, hashes, st.floats(0, 0.9), st.integers(0, 2**63))
-def test_split_depends_on_content_and_seed_alone(
-    a: list[bytes], b: list[bytes], share: float, seed: int
-) -> None:
+def test_split_depends_on_content_and_seed_alone(a: list[bytes], b: list[bytes], share: float, seed: int) -> None:
     alone = dict(zip(a, mask(a, share, seed), strict=True))
     together = dict(zip(b + a, mask(b + a, share, seed), strict=True))
     assert all(together[row] == side for row, side in alone.items())

@@ -35,11 +35,7 @@ def test_images(tmp_path: Path) -> None:
     assert report.facts["channels"] == {"grey": 1, "colour": 10}
     assert report.facts["modes"] == {"RGB": 10, "L": 1} and report.facts["formats"] == {"PNG": 10, "JPEG": 1}
     advice = " ".join(report.advice)
-    assert (
-        "--channels" in advice
-        and "1 images are smaller than 32" in advice
-        and "'dog' has only 2" not in advice
-    )
+    assert "--channels" in advice and "1 images are smaller than 32" in advice and "'dog' has only 2" not in advice
     assert json.loads(json.dumps(report.to_dict()))["kind"] == "labelled images"
     text = shown(report)
     assert "dog/bad.png" in text and "1 copies in 1 groups" in text and "RGB: 10, L: 1" in text
@@ -54,13 +50,9 @@ def test_unusable_set_is_a_report_not_an_error(tmp_path: Path) -> None:
 def test_other_kinds(tmp_path: Path) -> None:
     report = inspect_data(["the cat", "", "the  cat", "a dog ran"])
     assert (report.kind, report.count) == (DataKind.TEXT, 3)
-    assert report.duplicates == [["line 1", "line 2"]] and report.facts["vocabulary"].startswith(
-        "5 words, 3 of"
-    )
+    assert report.duplicates == [["line 1", "line 2"]] and report.facts["vocabulary"].startswith("5 words, 3 of")
     shown(report)
-    folder = write_folder(
-        tmp_path / "s", {"A/1.png": encode(noise(0)), "B/1.png": encode(noise(1)), "B/2.png": b"x"}
-    )
+    folder = write_folder(tmp_path / "s", {"A/1.png": encode(noise(0)), "B/1.png": encode(noise(1)), "B/2.png": b"x"})
     report = inspect_data(folder)
     assert (report.kind, report.count) == (DataKind.DOMAINS, 2) and report.broken[0][0] == "B/2.png"
     shown(report)

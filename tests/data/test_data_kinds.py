@@ -18,9 +18,7 @@ from ganwright.data.text import BOS, EOS, PAD, UNK, TextDataset
 from ganwright.errors import DataError
 
 IMAGES, LABELLED = frozenset({DataKind.IMAGES}), frozenset({DataKind.LABELLED_IMAGES})
-DOMAINS, TEXT, SINGLE = (
-    frozenset({kind}) for kind in (DataKind.DOMAINS, DataKind.TEXT, DataKind.SINGLE_IMAGE)
-)
+DOMAINS, TEXT, SINGLE = (frozenset({kind}) for kind in (DataKind.DOMAINS, DataKind.TEXT, DataKind.SINGLE_IMAGE))
 
 
 def domain_files(a: str, b: str) -> dict[str, bytes]:
@@ -48,9 +46,7 @@ def test_domains(tmp_path: Path, names: tuple[str, str]) -> None:
 
 def test_domains_are_shuffled_independently(tmp_path: Path) -> None:
     same = np.stack([noise(i, 8, 8) for i in range(40)])
-    batch = open_dataset((same, same), DataSettings(held_out=0, resolution=8), accepts=DOMAINS).batch(
-        0, 40, seed=0
-    )
+    batch = open_dataset((same, same), DataSettings(held_out=0, resolution=8), accepts=DOMAINS).batch(0, 40, seed=0)
     equal = sum(torch.equal(a, b) for a, b in zip(batch["images_a"], batch["images_b"], strict=True))
     assert equal < 8
 

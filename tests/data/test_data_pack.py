@@ -47,9 +47,7 @@ def test_packed_equals_in_memory_and_is_not_read_again(
     writer: object,
 ) -> None:
     files = {**two_classes, "set/cat/bad.png": b"broken"}
-    source = writer(
-        tmp_path / ("s.zip" if writer is write_zip else "s.tgz" if writer is write_tar else "s"), files
-    )
+    source = writer(tmp_path / ("s.zip" if writer is write_zip else "s.tgz" if writer is write_tar else "s"), files)
     with monkeypatch.context() as large:
         large.setattr(pack, "MANY_IMAGES", 10**9)
         memory = open_dataset(source, seed=1)
@@ -90,9 +88,7 @@ def test_changes_are_noticed(tmp_path: Path, packs_small_sets: Path, two_classes
     assert len(packs(packs_small_sets)) == 4
 
 
-def test_touching_a_file_packs_nothing_anew(
-    tmp_path: Path, packs_small_sets: Path, two_classes: Files
-) -> None:
+def test_touching_a_file_packs_nothing_anew(tmp_path: Path, packs_small_sets: Path, two_classes: Files) -> None:
     folder = write_folder(tmp_path / "s", two_classes)
     open_dataset(folder)
     before = [(path, (path / "images.npy").stat().st_mtime_ns) for path in packs(packs_small_sets)]
@@ -136,9 +132,7 @@ DAMAGE = {
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_damaged_packs_are_made_again(
-    tmp_path: Path, packs_small_sets: Path, two_classes: Files, damage: str
-) -> None:
+def test_damaged_packs_are_made_again(tmp_path: Path, packs_small_sets: Path, two_classes: Files, damage: str) -> None:
     folder = write_folder(tmp_path / "s", two_classes)
     images = np.array(open_dataset(folder).images)
     DAMAGE[damage](packs(packs_small_sets)[0])
@@ -172,9 +166,7 @@ open_dataset(sys.argv[1])
 """
 
 
-def test_killed_packing_is_never_taken_for_finished(
-    tmp_path: Path, packs_small_sets: Path, two_classes: Files
-) -> None:
+def test_killed_packing_is_never_taken_for_finished(tmp_path: Path, packs_small_sets: Path, two_classes: Files) -> None:
     folder = write_folder(tmp_path / "s", two_classes)
     done = subprocess.run([sys.executable, "-c", KILLED, str(folder)], env={**os.environ}, check=False)
     assert done.returncode == -signal.SIGKILL
@@ -220,9 +212,7 @@ def test_two_at_once_pack_once(
 
     monkeypatch.setattr(pack, "_pack", slow)
     found: list[str] = []
-    threads = [
-        threading.Thread(target=lambda: found.append(open_dataset(folder).spec.fingerprint)) for _ in range(3)
-    ]
+    threads = [threading.Thread(target=lambda: found.append(open_dataset(folder).spec.fingerprint)) for _ in range(3)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -230,9 +220,7 @@ def test_two_at_once_pack_once(
     assert len(calls) == 1 and len(found) == 3 and len(set(found)) == 1
 
 
-def test_cache_that_cannot_be_written(
-    tmp_path: Path, two_classes: Files, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_cache_that_cannot_be_written(tmp_path: Path, two_classes: Files, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_bytes(b"")
     monkeypatch.setenv("GANWRIGHT_CACHE", str(tmp_path / "file"))
     monkeypatch.setattr(pack, "MANY_IMAGES", 10)

@@ -24,9 +24,7 @@ def test_what_counts_as_an_image(tmp_path: Path) -> None:
     picture, lossy = encode(noise(0)), encode(noise(0), "JPEG")
     taken = ["a.JPG", "b/c.jpeg", "b/d/e.PNG", "f.webp", "g.tif", "h.TIFF", "i.bmp"]
     passed = [".hidden.png", "__MACOSX/a.png", "b/._d.png", ".git/x.png", "notes.txt", "LICENSE"]
-    files = {name: lossy if "jp" in name.lower() else picture for name in taken} | dict.fromkeys(
-        passed, picture
-    )
+    files = {name: lossy if "jp" in name.lower() else picture for name in taken} | dict.fromkeys(passed, picture)
     for source in (write_folder(tmp_path / "s", files), write_zip(tmp_path / "s.zip", files)):
         opened = open_images(source)
         assert list(opened.names) == sorted(taken)
@@ -69,9 +67,7 @@ def test_fingerprint_follows_content_labels_and_preprocessing(tmp_path: Path, tw
         open_dataset(tmp_path / "a", DataSettings(channels="1")),
     ]
     assert len({base, *(dataset.spec.fingerprint for dataset in others)}) == 5
-    assert (
-        open_dataset(tmp_path / "a", DataSettings(held_out=0.5, flip=True), seed=9).spec.fingerprint == base
-    )
+    assert open_dataset(tmp_path / "a", DataSettings(held_out=0.5, flip=True), seed=9).spec.fingerprint == base
 
 
 def test_dataset_json_is_honoured(tmp_path: Path) -> None:
@@ -176,9 +172,7 @@ def test_none_usable_and_none_there(tmp_path: Path) -> None:
 def test_mixture_of_grey_and_colour(tmp_path: Path) -> None:
     files = {"a.png": encode(noise(0)), "b.png": encode(noise(1, channels=1)), "c.png": encode(noise(2))}
     source = write_folder(tmp_path / "s", files)
-    with pytest.raises(
-        DataError, match=r"(?s)mixes grey and colour.*b\.png is grey, a\.png is colour.*--channels 3"
-    ):
+    with pytest.raises(DataError, match=r"(?s)mixes grey and colour.*b\.png is grey, a\.png is colour.*--channels 3"):
         open_dataset(source)
     assert open_dataset(source, DataSettings(channels="3")).images.shape == (3, 32, 32, 3)
     assert open_dataset(source, DataSettings(channels="1")).images.shape == (3, 32, 32, 1)

@@ -45,9 +45,7 @@ def test_silent_on_a_healthy_run(healthy_then_collapsed: Recording, data: Images
         assert not any(isinstance(verdict, Symptom) for verdict in verdicts), check.name
 
 
-def test_mode_collapse_missing_classes_and_regression(
-    healthy_then_collapsed: Recording, data: Images
-) -> None:
+def test_mode_collapse_missing_classes_and_regression(healthy_then_collapsed: Recording, data: Images) -> None:
     healthy, collapsed = healthy_then_collapsed
     doctor = Doctor("dcgan")
     assert diagnose(doctor, healthy, data) == []

@@ -35,9 +35,7 @@ class Scripted(Check):
             return Healthy("all is well")
         if badness < 0:
             return None
-        return Symptom(
-            self.severities.get(badness, "warning"), badness, "seen", "why", ("a", "recipe `dcgan`")
-        )
+        return Symptom(self.severities.get(badness, "warning"), badness, "seen", "why", ("a", "recipe `dcgan`"))
 
 
 def says(doctor: Doctor, badness: list[float], every: int = 10) -> list[tuple[int, str]]:
@@ -146,10 +144,7 @@ def test_a_window_forgets_what_a_rewound_run_did() -> None:
 @pytest.mark.parametrize("accuracy", [0.85, 0.95, 0.98])
 def test_a_strong_discriminator_is_not_saturated(accuracy: float) -> None:
     doctor = Doctor(checks=["discriminator-saturation"])
-    told = [
-        doctor.after_log(s, {"d_accuracy": accuracy, "loss_discriminator": 0.001})
-        for s in range(50, 5000, 50)
-    ]
+    told = [doctor.after_log(s, {"d_accuracy": accuracy, "loss_discriminator": 0.001}) for s in range(50, 5000, 50)]
     assert not any(told)
 
 

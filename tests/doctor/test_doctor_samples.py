@@ -14,11 +14,11 @@ from PIL import Image, ImageFilter
 from scipy.spatial.distance import pdist, squareform
 from tiny_gan import Images, Spec, digits
 
+from ganwright.metrics.pixels import nearest, small
 from ganwright.samples import ImageSamples
 from ganwright.training.doctor import Doctor
 from ganwright.training.doctor.collapse import Diversity, ModeCollapse
 from ganwright.training.doctor.memorisation import Memorisation, _chance
-from ganwright.metrics.pixels import nearest, small
 
 
 def shown(check: object, images: np.ndarray, data: Images, labels: np.ndarray | None = None) -> list[str]:
@@ -191,9 +191,7 @@ def test_smooth_pictures_are_not_copies(real_data: Callable[[str], Path]) -> Non
                     images.append(np.asarray(picture.convert("RGB")))
     photos = np.stack(images)[np.random.default_rng(0).permutation(len(images))]
     data = Images(photos, None, np.arange(8000), np.arange(8000, 9000), Spec("photos"))
-    blurred = np.stack(
-        [np.asarray(Image.fromarray(p).filter(ImageFilter.GaussianBlur(4))) for p in photos[9000:9256]]
-    )
+    blurred = np.stack([np.asarray(Image.fromarray(p).filter(ImageFilter.GaussianBlur(4))) for p in photos[9000:9256]])
     absolute = Memorisation(p_value=1e-4)
     assert shown(absolute, blurred, data) == []
     yardstick = next(iter(absolute._cache.values()))

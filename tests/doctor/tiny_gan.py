@@ -233,9 +233,7 @@ class Judge:
         self.project = np.random.default_rng(0).normal(size=(real.shape[1], 12)) / 16
         self.mu, self.sigma = self._moments(real)
         train = data.images[data.train_index]
-        self.classify = KNeighborsClassifier(5).fit(
-            train.reshape(len(train), -1), data.labels[data.train_index]
-        )
+        self.classify = KNeighborsClassifier(5).fit(train.reshape(len(train), -1), data.labels[data.train_index])
 
     def __call__(self, samples: ImageSamples) -> dict[str, Estimate]:
         flat = samples.images.reshape(len(samples), -1)

@@ -26,9 +26,7 @@ def draw(seed: int, n: int, d: int, scale: float = 1.0, shift: float = 0.0) -> n
 
 
 @settings(max_examples=25, deadline=None)
-@given(
-    st.integers(0, 10**6), st.integers(2, 12), st.integers(60, 200), st.floats(0.5, 3.0), st.floats(-2.0, 2.0)
-)
+@given(st.integers(0, 10**6), st.integers(2, 12), st.integers(60, 200), st.floats(0.5, 3.0), st.floats(-2.0, 2.0))
 def test_equals_sqrtm_and_is_symmetric(seed: int, d: int, n: int, scale: float, shift: float) -> None:
     x, y = draw(seed, n, d), draw(seed + 1, n + 7, d, scale, shift)
     expected = by_sqrtm(x, y)
@@ -123,9 +121,7 @@ def test_standard_error_is_the_derivative() -> None:
 def test_interval_covers_the_true_distance() -> None:
     rng = np.random.default_rng(0)
     a, mu2, d, n = np.array([[1.0, 0, 0], [0.5, 1, 0], [0, 0.3, 0.8]]), np.array([1.0, 0, -0.5]), 3, 800
-    truth = frechet_distance(
-        Moments.of_covariance(np.zeros(d), np.eye(d)), Moments.of_covariance(mu2, a.T @ a)
-    )
+    truth = frechet_distance(Moments.of_covariance(np.zeros(d), np.eye(d)), Moments.of_covariance(mu2, a.T @ a))
     covered = 0
     for _ in range(400):
         result = frechet(rng.normal(size=(n, d)), rng.normal(size=(n, d)) @ a + mu2)
@@ -137,10 +133,7 @@ def test_standard_error_below_full_rank_is_the_spread_of_repeats() -> None:
     """With n < D the value is biased; the error must still tell how much it varies."""
     rng = np.random.default_rng(1)
     d, n = 80, 40
-    results = [
-        frechet(rng.normal(size=(n, d)), rng.normal(size=(n, d)) * 1.5 + 0.5)
-        for _ in range(150)
-    ]
+    results = [frechet(rng.normal(size=(n, d)), rng.normal(size=(n, d)) * 1.5 + 0.5) for _ in range(150)]
     spread = np.std([r.distance for r in results], ddof=1)
     stated = np.mean([r.standard_error for r in results])
     assert 0.7 < stated / spread < 1.5

@@ -31,9 +31,7 @@ def test_equals_the_definition(chunk: int) -> None:
 def test_equals_sklearns_kernel() -> None:
     rng = np.random.default_rng(1)
     x, y = rng.normal(size=(200, 16)).astype(np.float32), rng.normal(size=(150, 16)).astype(np.float32) * 1.3
-    kernel = [
-        polynomial_kernel(a.astype(float), b.astype(float), degree=3) for a, b in ((x, x), (y, y), (x, y))
-    ]
+    kernel = [polynomial_kernel(a.astype(float), b.astype(float), degree=3) for a, b in ((x, x), (y, y), (x, y))]
     off = [(k.sum() - np.trace(k)) / (len(k) * (len(k) - 1)) for k in kernel[:2]]
     assert kernel_distance(x, y).value == pytest.approx(sum(off) - 2 * kernel[2].mean(), rel=1e-9)
 
@@ -50,9 +48,7 @@ def test_unbiased_and_interval_covers() -> None:
 
     truth = expected_kernel(0, 0) + expected_kernel(1, 1) - 2 * expected_kernel(0, 1)
     rng = np.random.default_rng(2)
-    found = [
-        kernel_distance(rng.normal(size=(400, 1)), rng.normal(size=(500, 1)) + 1) for _ in range(300)
-    ]
+    found = [kernel_distance(rng.normal(size=(400, 1)), rng.normal(size=(500, 1)) + 1) for _ in range(300)]
     values = np.array([f.value for f in found])
     assert abs(values.mean() - truth) < 4 * values.std() / np.sqrt(300)
     covered = np.mean([abs(f.value - truth) < 1.96 * f.standard_error for f in found])

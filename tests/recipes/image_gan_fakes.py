@@ -71,9 +71,7 @@ class FakeContext:
         self.optimizers[optimizer].zero_grad()
 
 
-def train(
-    recipe: Recipe, steps: int, *, rows: int = 6, seed: int = 0
-) -> tuple[FakeContext, list[dict[str, Tensor]]]:
+def train(recipe: Recipe, steps: int, *, rows: int = 6, seed: int = 0) -> tuple[FakeContext, list[dict[str, Tensor]]]:
     """Train on random images; returns the context and what was logged at each step."""
     draw = random_batches(recipe.data, rows, seed)
     ctx = FakeContext(recipe, draw, steps, seed)

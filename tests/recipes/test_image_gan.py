@@ -27,9 +27,7 @@ SMALL: dict[str, Any] = {"width_g": 4, "width_d": 4, "latent_dim": 5, "growth": 
 NAMES = [info.name for info in RECIPES]
 
 
-def build(
-    seed: int = 0, *, resolution: int = 16, channels: int = 1, classes: int = 3, **changes: Any
-) -> ImageGAN:
+def build(seed: int = 0, *, resolution: int = 16, channels: int = 1, classes: int = 3, **changes: Any) -> ImageGAN:
     torch.manual_seed(seed)
     settings = replace(ImageGANSettings(), **{**SMALL, **changes})
     return ImageGAN(data_spec(resolution, channels, classes), settings)
@@ -81,9 +79,7 @@ def test_presets_sample(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_state_round_trips_through_safetensors_and_training_goes_on_the_same(
-    name: str, tmp_path: Path
-) -> None:
+def test_state_round_trips_through_safetensors_and_training_goes_on_the_same(name: str, tmp_path: Path) -> None:
     first, second = build_preset(name, 0), build_preset(name, 1)
     train(first, 2)
     state = {key: value.contiguous() for key, value in first.state_dict().items()}
@@ -237,9 +233,7 @@ def test_a_lazy_penalty_weighs_as_much_on_average() -> None:
 
 def test_clipping_holds_after_every_step() -> None:
     recipe, _, _ = first_step(penalty="clip", clip=0.003, loss="wasserstein")
-    assert (
-        max(parameter.abs().max().item() for parameter in recipe.discriminator.parameters()) <= 0.003 + 1e-9
-    )
+    assert max(parameter.abs().max().item() for parameter in recipe.discriminator.parameters()) <= 0.003 + 1e-9
 
 
 def test_the_wasserstein_estimate_is_minus_the_critic_loss() -> None:

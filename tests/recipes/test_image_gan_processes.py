@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,9 @@ def _worker(rank: int, folder: str) -> None:
     dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
     for name in CASES:
         torch.save(_train(name, rank, 2), f"{folder}/{name}-{rank}.pt")
+    # Without this, gloo's threads now and then outlive the interpreter and abort the finished process.
+    gc.collect()
+    dist.barrier()
     dist.destroy_process_group()
 
 

@@ -60,9 +60,7 @@ def config(**changes: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def estimate(
-    name: str, value: float, half: float, *, n: int = 1000, extractor: str = "efficientnet-lite0"
-) -> Estimate:
+def estimate(name: str, value: float, half: float, *, n: int = 1000, extractor: str = "efficientnet-lite0") -> Estimate:
     """An estimate with a symmetric interval."""
     labels = {
         "fd": f"FD ({extractor})",
@@ -72,9 +70,7 @@ def estimate(
     }
     provenance = Provenance(extractor, "bicubic 224", "8f14e45f", 1000)
     better = name in ("is", "class-accuracy")
-    return Estimate(
-        name, labels[name], value, value - half, value + half, n, provenance, "95 %, bootstrap", better
-    )
+    return Estimate(name, labels[name], value, value - half, value + half, n, provenance, "95 %, bootstrap", better)
 
 
 def digit_sheet(progress: float, count: int = 80, seed: int = 7) -> ImageSamples:
@@ -84,9 +80,7 @@ def digit_sheet(progress: float, count: int = 80, seed: int = 7) -> ImageSamples
     chosen = np.array([rng.choice(np.flatnonzero(labels == i % 10)) for i in range(count)])
     noise = rng.normal(128, 60, (count, 28, 28))
     blend = progress * images[chosen] + (1 - progress) * noise
-    return ImageSamples(
-        np.clip(blend, 0, 255).astype(np.uint8)[..., None], labels[chosen].astype(np.int64), 10
-    )
+    return ImageSamples(np.clip(blend, 0, 255).astype(np.uint8)[..., None], labels[chosen].astype(np.int64), 10)
 
 
 def log_line(step: int, rng: np.random.Generator) -> dict[str, Any]:

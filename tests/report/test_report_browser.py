@@ -33,9 +33,7 @@ def browser() -> Iterator:
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory) -> Path:
-    return write_report(
-        make_run(tmp_path_factory.mktemp("runs") / "mnist-cgan-3f2a"), neighbours=neighbour_sheet()
-    )
+    return write_report(make_run(tmp_path_factory.mktemp("runs") / "mnist-cgan-3f2a"), neighbours=neighbour_sheet())
 
 
 @pytest.fixture
@@ -81,13 +79,13 @@ def test_slider_moves_the_image_by_keyboard(open_page):
     assert visible.evaluate("image => image.complete && image.naturalWidth > 0")
 
 
-def test_play_runs_to_the_end_and_stops(open_page):
-    page = open_page()
+def test_play_runs_to_the_end_and_stops(open_page, tmp_path):
+    page = open_page(write_report(make_run(tmp_path / "run", steps=200, stages=3)))
     page.locator("[data-play]").click()
     assert page.locator("[data-play]").inner_text() == "Pause"
     assert shown_caption(page)[0].startswith("step 0,")
     sync_api.expect(page.locator("[data-play]")).to_have_text("Play", timeout=20_000)
-    assert shown_caption(page) == ["step 4,000, 256,000 images seen"]
+    assert shown_caption(page) == ["step 200, 12,800 images seen"]
 
 
 def test_charts_are_drawn_with_their_static_form_replaced(open_page):
@@ -202,10 +200,7 @@ def test_without_javascript_everything_is_there(open_page):
     assert page.locator("[data-list] > li").count() == 16
     assert all(page.locator("[data-list] > li").nth(i).is_visible() for i in (0, 7, 15))
     assert page.locator(".chart-svg").count() == 9 and page.locator(".chart-svg").first.is_visible()
-    assert (
-        not page.locator("[data-controls]").is_visible()
-        and not page.locator("[data-theme-toggle]").is_visible()
-    )
+    assert not page.locator("[data-controls]").is_visible() and not page.locator("[data-theme-toggle]").is_visible()
 
 
 def test_every_control_has_a_name(open_page):

@@ -112,13 +112,19 @@ def test_curves_hold_the_logged_numbers(tmp_path):
     ]
 
 
+def test_curves_that_coincide_are_named_together(tmp_path):
+    run = Run.create(tmp_path / "run", config())
+    for step in (50, 100):
+        run.log({"step": step, "lr_generator": 1e-3, "lr_discriminator": 1e-3, "lr_encoder": 1e-4 * step})
+    shown = page(run)
+    assert [s["label"] for s in spec(shown, "Learning rates")["series"]] == ["generator, discriminator", "encoder"]
+
+
 def test_metric_curve_has_interval_and_best_step(tmp_path):
     fd = spec(page(make_run(tmp_path / "run")), "FD (efficientnet-lite0)")
     assert fd["x"] == [1000, 2000, 3000, 4000]
     assert fd["series"][0]["y"] == [142, 61.5, 34.2, 36.9]
-    np.testing.assert_allclose(
-        fd["series"][0]["low"], [142 * 0.96, 61.5 * 0.96, 34.2 * 0.96, 36.9 * 0.96], rtol=1e-4
-    )
+    np.testing.assert_allclose(fd["series"][0]["low"], [142 * 0.96, 61.5 * 0.96, 34.2 * 0.96, 36.9 * 0.96], rtol=1e-4)
     assert fd["marks"] == [[3000, "best: 34.2"]]
 
 
@@ -143,7 +149,7 @@ def test_warnings_of_estimates_are_told(tmp_path):
         found = replace(estimate("class-accuracy", accuracy, 0.01, n=500), warnings=("n is small", own))
         run.log_metrics({"step": step, "estimates": {"class-accuracy": found.to_dict()}, "scalars": {}})
     text = page(run).text
-    assert text.count("N is small.") == 1
+    assert text.count("n is small.") == 1
     assert "At step 4,100: rare: 7." in text and "At step 4,300: rare: 9." in text and "rare: 8" not in text
 
 
@@ -182,15 +188,10 @@ def test_neighbours_show_pairs_and_yardstick(tmp_path):
 
 
 def test_neighbours_without_a_yardstick(tmp_path):
-    sheet = replace(
-        neighbour_sheet(4), held_out_distances=np.zeros(0), threshold=math.nan, share_below=math.nan
-    )
+    sheet = replace(neighbour_sheet(4), held_out_distances=np.zeros(0), threshold=math.nan, share_below=math.nan)
     text = page(make_run(tmp_path / "run", stages=2), neighbours=sheet).text
     assert "below the 1 %" not in text
-    assert (
-        "nan"
-        not in text[text.index("Did it learn, or copy?") : text.index("Changed from the recipe")].lower()
-    )
+    assert "nan" not in text[text.index("Did it learn, or copy?") : text.index("Changed from the recipe")].lower()
     assert "Nearest neighbours were not looked up" in page(make_run(tmp_path / "other", stages=2)).text
 
 
@@ -257,9 +258,7 @@ def test_nothing_is_fetched_from_elsewhere(tmp_path):
             value = attrs.get(name)
             assert value is None or value.startswith(("data:", "#")), (tag, name, value)
     policy = next(
-        a["content"]
-        for t, a in shown.tags
-        if t == "meta" and a.get("http-equiv") == "Content-Security-Policy"
+        a["content"] for t, a in shown.tags if t == "meta" and a.get("http-equiv") == "Content-Security-Policy"
     )
     assert policy.startswith("default-src 'none'; img-src data:;") and "unsafe" not in policy
 
@@ -283,10 +282,7 @@ def test_a_killed_run_says_where_its_log_ends(tmp_path):
     with (run.path / "log.jsonl").open("a") as file:
         file.write('{"step": 200, "loss_gen')  # killed while writing
     shown = page(run)
-    assert (
-        "It has not finished: its log ends at step 150 of 4,000. It is still training, or was killed."
-        in shown.text
-    )
+    assert "It has not finished: its log ends at step 150 of 4,000. It is still training, or was killed." in shown.text
     assert spec(shown, "Losses")["x"] == [50, 100, 150]
 
 
@@ -360,9 +356,7 @@ def test_text_runs_show_their_lines(tmp_path):
         tmp_path / "run",
         config(recipe="seqgan", data={**config()["data"], "kind": "text", "class_names": []}),
     )
-    (run.path / "samples" / "000100.txt").write_text(
-        "a man rides <i>a</i> horse .\nzwei\n" + "x" * 5000 + "\n"
-    )
+    (run.path / "samples" / "000100.txt").write_text("a man rides <i>a</i> horse .\nzwei\n" + "x" * 5000 + "\n")
     (run.path / "samples" / "000200.txt").write_text("")
     shown = page(run)
     assert "a man rides <i>a</i> horse ." in shown.text and ("i", {}) not in shown.tags
@@ -377,8 +371,7 @@ def test_broken_images_are_named(tmp_path):
     run.sample_path(2500, "png").write_text("<svg onload=alert(1)>")
     shown = page(run)
     assert (
-        "002000.png cannot be read as an image" in shown.text
-        and "002500.png cannot be read as an image" in shown.text
+        "002000.png cannot be read as an image" in shown.text and "002500.png cannot be read as an image" in shown.text
     )
     captions = [attrs["data-caption"] for tag, attrs in shown.tags if tag == "li" and "data-caption" in attrs]
     assert captions == ["step 0, 0 images seen", "step 4,000, 256,000 images seen"]
@@ -417,8 +410,7 @@ def test_a_long_run_stays_small(tmp_path):
     run = Run.create(tmp_path / "run", config())
     rng = np.random.default_rng(0)
     lines = [
-        json.dumps(log_line(step, rng) | {f"extra_{i}": rng.normal() for i in range(6)})
-        for step in range(1, 20_001)
+        json.dumps(log_line(step, rng) | {f"extra_{i}": rng.normal() for i in range(6)}) for step in range(1, 20_001)
     ]
     (run.path / "log.jsonl").write_text("\n".join(lines) + "\n")
     # 16 photographs-like images of 256x256 a grid, with the noise that makes PNG large: 2.4 MB a stage.

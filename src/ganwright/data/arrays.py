@@ -137,9 +137,7 @@ def as_images(array: Array, location: str) -> Rows:
         return Rows(array, channels_first, scale=255.0)
     if low >= -1 and high <= 1:
         return Rows(array, channels_first, scale=127.5, shift=1.0)
-    raise DataError(
-        f"Float images must lie in [-1, 1] or [0, 1], not {low:g} … {high:g}.", where=location, fix=fix
-    )
+    raise DataError(f"Float images must lie in [-1, 1] or [0, 1], not {low:g} … {high:g}.", where=location, fix=fix)
 
 
 class ArraySource(ImageSource):
@@ -214,9 +212,7 @@ def to_numpy(source: Any) -> Array:
     if isinstance(source, list) and source and all(isinstance(item, np.ndarray) for item in source):
         if len({item.shape for item in source}) == 1:
             return np.stack(source)
-        raise DataError(
-            "Arrays of different shapes cannot be one set.", fix="resize them, or save them as files"
-        )
+        raise DataError("Arrays of different shapes cannot be one set.", fix="resize them, or save them as files")
     raise DataError(
         f"A {type(source).__name__} is no set of images.",
         fix="give a folder, an archive, a numpy array, a torch tensor or (images, labels)",
@@ -232,9 +228,7 @@ def open_file(path: Path) -> ArraySource:
     try:
         return _open_npy(path) if path.suffix.lower() == ".npy" else _open_npz(path)
     except (ValueError, OSError, EOFError, zipfile.BadZipFile, KeyError, NotImplementedError) as error:
-        raise DataError(
-            f"The file cannot be read ({error}).", where=path, fix="make it again with numpy"
-        ) from error
+        raise DataError(f"The file cannot be read ({error}).", where=path, fix="make it again with numpy") from error
 
 
 def _open_npy(path: Path) -> ArraySource:

@@ -104,9 +104,7 @@ def open_domains(source: Any, settings: DataSettings, *, seed: int) -> DomainsDa
                 where=f"{sources[0].location}, {sources[1].location}",
                 fix="--channels 3 makes both colour, --channels 1 makes both grey",
             )
-    a, b = (
-        ImageDataset(prepare(s, settings), settings, seed=seed, name=s.name).without_labels() for s in sources
-    )
+    a, b = (ImageDataset(prepare(s, settings), settings, seed=seed, name=s.name).without_labels() for s in sources)
     dataset = DomainsDataset(a, b, name, (sources[0].name, sources[1].name))
     if isinstance(source, str | os.PathLike) and (Path(source) / "testA").is_dir():
         dataset.notes.append("testA and testB are not used for training")

@@ -40,9 +40,7 @@ def parse(reference: str) -> tuple[str, str | None, str]:
     options = dict(parse_qsl(query))
     unknown = sorted(set(options) - {"split", "config"})
     if not name or unknown:
-        raise DataError(
-            f"Unknown option {unknown[0]!r}." if unknown else "No name.", where=reference, fix=fix
-        )
+        raise DataError(f"Unknown option {unknown[0]!r}." if unknown else "No name.", where=reference, fix=fix)
     config = options.get("config")
     if not Path(name).exists() and name.count("/") == 2 and config is None:
         name, _, config = name.rpartition("/")
@@ -62,9 +60,7 @@ def open_named(reference: str) -> HuggingFaceSource:
     except ImportError as error:
         raise MissingExtraError("datasets", "huggingface", "Reading Hugging Face datasets") from error
     try:
-        if Path(name).is_dir() and any(
-            (Path(name) / f).exists() for f in ("state.json", "dataset_dict.json")
-        ):
+        if Path(name).is_dir() and any((Path(name) / f).exists() for f in ("state.json", "dataset_dict.json")):
             loaded = datasets.load_from_disk(name)
             if isinstance(loaded, datasets.DatasetDict):
                 loaded = loaded[split]
@@ -105,9 +101,7 @@ class HuggingFaceSource(ImageSource):
         plain = [column for column in _LABEL_COLUMNS if column in features]
         self._label_column = next(iter([*[c for c in plain if c in classes], *classes, *plain]), None)
         self._dataset = dataset
-        self._raw = dataset.select_columns([self._column]).cast_column(
-            self._column, datasets.Image(decode=False)
-        )
+        self._raw = dataset.select_columns([self._column]).cast_column(self._column, datasets.Image(decode=False))
         self._names = [f"{i:06d}" for i in range(len(dataset))]
 
     @property

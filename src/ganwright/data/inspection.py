@@ -70,18 +70,13 @@ class DataReport:
         for key, value in self.facts.items():
             facts.add_row(key, escape(_shown(value)))
         copies = sum(len(group) - 1 for group in self.duplicates)
-        facts.add_row(
-            "exact duplicates", f"{copies} copies in {len(self.duplicates)} groups" if copies else "none"
-        )
+        facts.add_row("exact duplicates", f"{copies} copies in {len(self.duplicates)} groups" if copies else "none")
         facts.add_row("broken", str(len(self.broken)) if self.broken else "none")
         parts: list[RenderableType] = [facts]
         parts += [_table("classes", ("class", "count"), list(self.classes.items()))] if self.classes else []
         parts += [_table("broken", ("file", "reason"), self.broken)] if self.broken else []
         if self.duplicates:
-            rows = [
-                (group[0], ", ".join(group[1:4]) + (" …" if len(group) > 4 else ""))
-                for group in self.duplicates
-            ]
+            rows = [(group[0], ", ".join(group[1:4]) + (" …" if len(group) > 4 else "")) for group in self.duplicates]
             parts.append(_table("duplicates", ("file", "has the same content as"), rows))
         parts += [f"note: {escape(note)}" for note in self.notes]
         parts += [f"[yellow]advice: {escape(line)}" for line in self.advice]
@@ -203,9 +198,7 @@ def _advice(
         found.append(f"{small} images are smaller than {resolution} pixels and will be enlarged")
     aspect = shapes[:, :2].max(axis=1) / shapes[:, :2].min(axis=1)
     if np.median(aspect) > 1.5:
-        found.append(
-            "most images are far from square, and only the central square is used: crop them yourself"
-        )
+        found.append("most images are far from square, and only the central square is used: crop them yourself")
     if report.count < _FEW_IMAGES:
         found.append(f"{report.count} images are few for a GAN: expect it to memorise them; watch the doctor")
     if report.classes and min(report.classes.values()) * _IMBALANCE < max(report.classes.values()):

@@ -69,9 +69,7 @@ def labels_from_folders(names: Sequence[str]) -> Labelling:
         rest = [short.split("/", 1)[1] for short in rest]
     if splits and splits != first:
         others = sorted(first - splits)
-        notes.append(
-            f"no labels: split folders ({min(splits)}) and others ({others[0]}) are mixed at one level"
-        )
+        notes.append(f"no labels: split folders ({min(splits)}) and others ({others[0]}) are mixed at one level")
         return Labelling(notes=notes)
     if len(first) < 2:
         return Labelling(notes=notes)
@@ -119,9 +117,7 @@ def labels_from_values(values: Sequence[Any] | npt.NDArray[Any], *, where: str =
 
 
 def _is_one_hot(array: npt.NDArray[Any]) -> bool:
-    return array.dtype.kind in "biuf" and bool(
-        ((array == 0) | (array == 1)).all() and (array.sum(1) == 1).all()
-    )
+    return array.dtype.kind in "biuf" and bool(((array == 0) | (array == 1)).all() and (array.sum(1) == 1).all())
 
 
 def labels_from_dataset_json(content: bytes, folder: str, names: Sequence[str]) -> Labelling:

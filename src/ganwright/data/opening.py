@@ -68,9 +68,7 @@ def opener_for(source: object, accepts: frozenset[DataKind]) -> Opener:
         raise DataError(f"This version cannot open data of the kind {wanted}.", where=_place(source))
     # A picture file may be a set of one, and a pair of paths only two domains; but text is never images.
     if text.recognises(source) and DataKind.TEXT not in accepts:
-        raise DataError(
-            f"This is text, and the recipe needs {wanted}.", where=_place(source), fix=_recipes_fix()
-        )
+        raise DataError(f"This is text, and the recipe needs {wanted}.", where=_place(source), fix=_recipes_fix())
     return next((opener for opener in fitting if opener.recognises(source)), fitting[-1])
 
 
@@ -116,7 +114,8 @@ def open_dataset(
         dataset = dataset.without_labels() if isinstance(dataset, ImageDataset) else dataset
     if dataset.spec.kind not in accepts:
         raise _wrong_kind(dataset, accepts)
-    require_enough(dataset, min_count)
+    if dataset.spec.kind != DataKind.SINGLE_IMAGE:  # one picture is repeated as often as a batch needs it
+        require_enough(dataset, min_count)
     return dataset
 
 
@@ -150,6 +149,4 @@ def _report_skipped(dataset: Dataset) -> None:
         console.print(f"[yellow]skipped {escape(name)}: {escape(reason)}")
     if skipped:
         more = f" (the first {_NAMED_SKIPPED} are named)" if len(skipped) > _NAMED_SKIPPED else ""
-        console.print(
-            f"[yellow]{len(skipped)} samples could not be used{more}; `ganwright data` names them all"
-        )
+        console.print(f"[yellow]{len(skipped)} samples could not be used{more}; `ganwright data` names them all")

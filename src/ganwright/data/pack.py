@@ -110,16 +110,10 @@ def _prepare(source: ImageSource, settings: DataSettings) -> Prepared:
     # Automatic choices are kept with the signature, so that a second start opens no file.
     resolution = settings.resolution or entry.get("resolution") or choose_resolution(source, settings)
     automatic = settings.channels == "auto"
-    channels = (
-        int(entry.get("channels") or choose_channels(source, settings))
-        if automatic
-        else int(settings.channels)
-    )
+    channels = int(entry.get("channels") or choose_channels(source, settings)) if automatic else int(settings.channels)
     chosen = {"resolution": resolution} if not settings.resolution else {}
     chosen |= {"channels": channels} if automatic else {}
-    key = hash_bytes(
-        entry["content"].encode(), f"{resolution} {channels} {automatic} {PREPROCESSING}".encode()
-    )
+    key = hash_bytes(entry["content"].encode(), f"{resolution} {channels} {automatic} {PREPROCESSING}".encode())
     folder = cache_folder() / "packed" / key
     packed = _open_pack(folder)
     if packed is None:
@@ -127,19 +121,13 @@ def _prepare(source: ImageSource, settings: DataSettings) -> Prepared:
             packed = _open_pack(folder)
             if packed is None:
                 _remove_abandoned(folder.parent)
-                write_folder_atomic(
-                    folder, lambda into: _pack(source, into, resolution, channels, automatic, entry)
-                )
+                write_folder_atomic(folder, lambda into: _pack(source, into, resolution, channels, automatic, entry))
                 packed = _open_pack(folder)
     if packed is None:
-        raise DataError(
-            "The packed set cannot be read back.", where=folder, fix="is the disk full or failing?"
-        )
+        raise DataError("The packed set cannot be read back.", where=folder, fix="is the disk full or failing?")
     if any(entry.get(name) != value for name, value in chosen.items()):
         _write_index(index, {**entry, **chosen})
-    return Prepared(
-        packed.images, packed.hashes, packed.labels, packed.class_names, packed.skipped, entry["notes"]
-    )
+    return Prepared(packed.images, packed.hashes, packed.labels, packed.class_names, packed.skipped, entry["notes"])
 
 
 # One pass over a source. --------------------------------------------------------------------------------
@@ -187,9 +175,7 @@ def _rows(source: ImageSource, resolution: int, channels: int, strict: bool) -> 
 
 
 def _content_key(source: ImageSource) -> str:
-    digests = [
-        digest for _, digest, _ in over(source, lambda i: _without_raw(source, i), f"hashing {source.name}")
-    ]
+    digests = [digest for _, digest, _ in over(source, lambda i: _without_raw(source, i), f"hashing {source.name}")]
     return _combine(source, digests)
 
 
@@ -223,9 +209,7 @@ def _in_memory(source: ImageSource, resolution: int, channels: int, strict: bool
 # The cache. --------------------------------------------------------------------------------------------
 
 
-def _pack(
-    source: ImageSource, into: Path, resolution: int, channels: int, strict: bool, entry: dict[str, Any]
-) -> None:
+def _pack(source: ImageSource, into: Path, resolution: int, channels: int, strict: bool, entry: dict[str, Any]) -> None:
     kept: list[int] = []
     skipped: list[tuple[str, str]] = []
     hashes, stored, checks = [], [], []

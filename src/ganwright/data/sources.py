@@ -114,9 +114,7 @@ class ImageSource(ABC):
         """Labels, class names and how they were found."""
         found = self._given_labels if self._given_labels is not None else self._find_labels()
         if found.labels is not None and len(found.labels) != len(self):
-            raise DataError(
-                f"There are {len(self)} images but {len(found.labels)} labels.", where=self.location
-            )
+            raise DataError(f"There are {len(self)} images but {len(found.labels)} labels.", where=self.location)
         return found
 
     @property

@@ -64,9 +64,7 @@ class DataSpec:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> DataSpec:
         """The inverse of `to_dict`."""
-        return cls(
-            **{**values, "kind": DataKind(values["kind"]), "class_names": tuple(values["class_names"])}
-        )
+        return cls(**{**values, "kind": DataKind(values["kind"]), "class_names": tuple(values["class_names"])})
 
 
 class Dataset(ABC):

@@ -31,9 +31,11 @@ if TYPE_CHECKING:
     from ganwright.metrics.measured import Measured
 
 JUDGE_VERSION = "small-cnn-1"
-_EPOCHS = 6
+_EPOCHS = 4
 _MOST_STEPS = 3000
 _BATCH = 64
+_SIDE = 32
+"""Larger images are reduced to this side, in pixels, so that the judge is quick at any resolution."""
 _SECONDS = 120.0
 
 
@@ -43,7 +45,7 @@ class JudgeNetwork(nn.Module):
     def __init__(self, channels: int, num_classes: int) -> None:
         super().__init__()
         layers: list[nn.Module] = []
-        for inputs, outputs in ((channels, 32), (32, 64), (64, 128)):
+        for inputs, outputs in ((channels, 16), (16, 32), (32, 64)):
             layers += [
                 nn.Conv2d(inputs, outputs, 3, padding=1, bias=False),
                 nn.BatchNorm2d(outputs),
@@ -51,7 +53,7 @@ class JudgeNetwork(nn.Module):
                 nn.MaxPool2d(2),
             ]
         self.body = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Dropout(0.3))
-        self.head = nn.Linear(128 * 16, num_classes)
+        self.head = nn.Linear(64 * 16, num_classes)
 
     def forward(self, images: Tensor) -> Tensor:
         """Class logits."""
@@ -126,9 +128,7 @@ def open_judge(
     return Judge(network, meta["accuracy"], int(meta["n_held_out"]), name, shares)
 
 
-def _train(
-    network: JudgeNetwork, dataset: ImageDataset, device: torch.device, quiet: bool, max_seconds: float
-) -> None:
+def _train(network: JudgeNetwork, dataset: ImageDataset, device: torch.device, quiet: bool, max_seconds: float) -> None:
     assert dataset.labels is not None
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -159,7 +159,10 @@ def _train(
 
 
 def _to_float(images: npt.NDArray[np.uint8]) -> Tensor:
-    return torch.from_numpy(np.array(images)).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
+    x = torch.from_numpy(np.array(images)).permute(0, 3, 1, 2).float()
+    if max(x.shape[-2:]) > _SIDE:
+        x = F.interpolate(x, (_SIDE, _SIDE), mode="bilinear", antialias=True, align_corners=False)
+    return x.div_(127.5).sub_(1)
 
 
 def _save(network: JudgeNetwork, folder: Path, meta: dict[str, float]) -> None:
@@ -195,11 +198,7 @@ def estimate_accuracy(measured: Measured) -> list[Estimate]:
     assert measured.predicted is not None and measured.asked is not None
     hits = int((measured.predicted == measured.asked).sum())
     low, high = wilson_interval(hits, measured.n)
-    return [
-        _judged(
-            measured, "class-accuracy", "class accuracy", hits / measured.n, low, high, "95 %, Wilson", ()
-        )
-    ]
+    return [_judged(measured, "class-accuracy", "class accuracy", hits / measured.n, low, high, "95 %, Wilson", ())]
 
 
 def estimate_coverage(measured: Measured) -> list[Estimate]:
@@ -224,7 +223,7 @@ def estimate_coverage(measured: Measured) -> list[Estimate]:
     value = float(np.mean([counts[i] / n >= bound[i] for i in counted]))
     low = float(np.mean([intervals[i][0] >= bound[i] for i in counted]))
     high = float(np.mean([intervals[i][1] >= bound[i] for i in counted]))
-    absent = [f"{measured.class_names[i]} ({counts[i] / n:.1%})" for i in counted if counts[i] / n < bound[i]]
+    absent = [f"{measured.class_names[int(i)]} ({counts[i] / n:.1%})" for i in counted if counts[i] / n < bound[i]]
     warnings = (f"rare or missing: {', '.join(absent[:20])}",) if absent else ()
     how = "from the Wilson intervals of the classes' shares"
     return [_judged(measured, "class-coverage", "class coverage", value, low, high, how, warnings)]
@@ -245,7 +244,7 @@ def _judged(
     told = f"the judge reads {judge.accuracy:.1%} of {judge.n_held_out} held-out real images right"
     if judge.n_held_out == 0:
         told = "the judge could not be checked: no real images were held out"
-    provenance = Provenance(extractor=judge.name, preprocessing="x / 127.5 - 1, native size")
+    provenance = Provenance(extractor=judge.name, preprocessing=f"at most {_SIDE}x{_SIDE}, x / 127.5 - 1")
     return Estimate(
         name,
         label,

@@ -98,9 +98,7 @@ class Evaluator:
         """
         if len(samples) < 2:
             raise MetricError(f"{len(samples)} sample is too few to measure.", fix="ask for at least 2")
-        metrics = {
-            k: m for k, m in self.metrics.items() if samples.labels is not None or "asked" not in m.needs
-        }
+        metrics = {k: m for k, m in self.metrics.items() if samples.labels is not None or "asked" not in m.needs}
         if not metrics:
             return Evaluation()
         needs = frozenset().union(*(metric.needs for metric in metrics.values()))
@@ -108,9 +106,7 @@ class Evaluator:
         features, reference, judge, predicted = empty, empty, None, None
         if needs & {"reference", "logits"}:
             note = "features of the samples"
-            features = extract(
-                self.extractor, iter(samples.images), len(samples), note=note, quiet=self.quiet
-            )
+            features = extract(self.extractor, iter(samples.images), len(samples), note=note, quiet=self.quiet)
         if "reference" in needs:
             reference = self.reference()
         if "judge" in needs:
@@ -134,9 +130,7 @@ def compute(metrics: dict[str, Metric], measured: Measured) -> Evaluation:
 
 
 def _provenance(extractor: Extractor, reference: str, n_reference: int) -> Provenance:
-    return Provenance(
-        f"{extractor.name}/{extractor.version}", extractor.preprocessing, reference, n_reference
-    )
+    return Provenance(f"{extractor.name}/{extractor.version}", extractor.preprocessing, reference, n_reference)
 
 
 def make_evaluator(
@@ -179,9 +173,7 @@ def evaluate_images(
     available = {"reference", *(("logits",) if network.has_logits else ())}
     chosen = choose_metrics(metrics, available)
     if not chosen:
-        raise MetricError(
-            f"None of the metrics {', '.join(metrics)} can be computed from two sets of images."
-        )
+        raise MetricError(f"None of the metrics {', '.join(metrics)} can be computed from two sets of images.")
     found, _, warnings = source_features(images, network, n, quiet=quiet)
     real, name, more = source_features(reference, network, n, quiet=quiet)
     measured = Measured(found, real, _provenance(network, name, len(real.features)))

@@ -27,7 +27,9 @@ from ganwright.networks.efficientnet_lite import EfficientNetLite0, read_weights
 from ganwright.networks.folded import for_inference
 from ganwright.networks.inception import InceptionV3
 
-INCEPTION_URL = "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth"
+INCEPTION_URL = (
+    "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth"
+)
 INCEPTION_FILE = "pt_inception-2015-12-05-6726825d.pth"
 INCEPTION_SHA256_PREFIX = "6726825d"
 INCEPTION_VARIABLE = "GANWRIGHT_INCEPTION"
@@ -170,9 +172,7 @@ class UserFile(Extractor):
         path_text, _, size = spec.rpartition("@") if _has_size(spec) else (spec, "", "224")
         path, self.size = Path(path_text), int(size)
         if not path.is_file():
-            raise MetricError(
-                "The extractor file does not exist.", where=path, fix="give a .pt or .onnx file"
-            )
+            raise MetricError("The extractor file does not exist.", where=path, fix="give a .pt or .onnx file")
         self.name, self.version = path.name, hash_file(path)[:8]
         self.preprocessing = _RESIZED.format(self.size) + ", x / 255"
         self._run = _open_onnx(path) if path.suffix == ".onnx" else _open_torchscript(path, self.device)
@@ -257,9 +257,7 @@ def _fetch(path: Path) -> None:
             fix=_advice(),
         ) from error
     if not hashlib.sha256(content).hexdigest().startswith(INCEPTION_SHA256_PREFIX):
-        raise MetricError(
-            "What was fetched is not the published Inception file.", where=INCEPTION_URL, fix=_advice()
-        )
+        raise MetricError("What was fetched is not the published Inception file.", where=INCEPTION_URL, fix=_advice())
     with atomic_path(path) as temporary:
         temporary.write_bytes(content)
 
@@ -287,9 +285,7 @@ EXTRACTORS: dict[str, Callable[..., Extractor]] = {
 _FILE_ENDINGS = (".pt", ".torchscript", ".onnx")
 
 
-def open_extractor(
-    name: str, *, device: torch.device | str = "cpu", weights: Path | None = None
-) -> Extractor:
+def open_extractor(name: str, *, device: torch.device | str = "cpu", weights: Path | None = None) -> Extractor:
     """Open an extractor by name, or the user's own TorchScript or ONNX file.
 
     Raises:

@@ -23,9 +23,7 @@ _CHUNK_PIXELS = 1 << 22
 """Pixels handed to the extractor at a time, at most (one image may have more): bounds memory for photographs."""
 
 
-def extract(
-    extractor: Extractor, images: Iterable[Images], total: int, *, note: str, quiet: bool = False
-) -> Features:
+def extract(extractor: Extractor, images: Iterable[Images], total: int, *, note: str, quiet: bool = False) -> Features:
     """Features of images (H, W, C) of any and mixed sizes, one after another; pixels are not kept.
 
     Raises:
@@ -123,9 +121,7 @@ def source_features(
         found = compute()
         signature = hash_bytes(found.features.tobytes())
     else:
-        found = cached_features(
-            ["source", signature, str(len(index)), hash_bytes(index.tobytes())], extractor, compute
-        )
+        found = cached_features(["source", signature, str(len(index)), hash_bytes(index.tobytes())], extractor, compute)
     images.close()
     if len(found.features) < 2:
         raise MetricError(f"{len(found.features)} usable image is too few to measure.", where=images.location)

@@ -40,8 +40,9 @@ def frechet_distance(a: FloatArray | Moments, b: FloatArray | Moments) -> float:
 
     d² = |mu1 - mu2|² + tr(S1) + tr(S2) - 2 tr((S1 S2)^½)   (Dowson & Landau 1982; Heusel et al. 2017, eq. 6).
 
-    With S = F'F the last trace is the sum of the singular values of F1 F2': never complex, and exact to
-    rounding where a covariance is singular, which the usual matrix square root is not.
+    With S = F'F the last trace is the sum of the singular values of F1 F2'; never complex, and sound where a
+    covariance is singular, which the usual matrix square root is not. They are the roots of the eigenvalues
+    of the symmetric product (S1^½ S2 S1^½ for square roots), or taken directly where those are too small.
 
     Args:
         a: Features (N, D), or `Moments.of_covariance(mu, sigma)`.
@@ -55,8 +56,10 @@ def frechet_distance(a: FloatArray | Moments, b: FloatArray | Moments) -> float:
     """
     one, two = _moments(a), _moments(b)
     check_same_width(len(one.mean), len(two.mean))
-    s = scipy.linalg.svdvals(one.factor @ two.factor.T)
-    return _distance(one, two, s)
+    product = one.factor @ two.factor.T
+    gram = product @ product.T if product.shape[0] <= product.shape[1] else product.T @ product
+    s = np.sqrt(scipy.linalg.eigvalsh(gram).clip(0))
+    return _distance(one, two, s if _precise(s) else scipy.linalg.svdvals(product))
 
 
 def frechet(a: FloatArray | Moments, b: FloatArray | Moments) -> FrechetResult:
@@ -81,12 +84,12 @@ def frechet(a: FloatArray | Moments, b: FloatArray | Moments) -> FrechetResult:
     """
     one, two = _moments(a), _moments(b)
     check_same_width(len(one.mean), len(two.mean))
-    u, s, vt = scipy.linalg.svd(one.factor @ two.factor.T, full_matrices=False)
+    u, s, v = _singular(one.factor @ two.factor.T)
     variance = 0.0
     if not isinstance(a, Moments):
         variance += _variance(a, one, two.mean, u, s)
     if not isinstance(b, Moments):
-        variance += _variance(b, two, one.mean, vt.T, s)
+        variance += _variance(b, two, one.mean, v, s)
     return FrechetResult(_distance(one, two, s), float(np.sqrt(variance)))
 
 
@@ -94,14 +97,37 @@ def _moments(given: FloatArray | Moments) -> Moments:
     return given if isinstance(given, Moments) else Moments.of_features(given)
 
 
+def _precise(s: Float64Array) -> bool:
+    """Whether singular values found as roots of eigenvalues have a precise sum (to about 1e-7)."""
+    largest, eps = float(s.max(initial=0.0)), float(np.finfo(np.float64).eps)
+    if largest == 0.0:
+        return True
+    errors = eps * largest**2 / np.maximum(s, np.sqrt(eps) * largest)
+    return float(errors.sum()) < 1e-7 * float(s.sum())
+
+
+def _singular(product: Float64Array) -> tuple[Float64Array, Float64Array, Float64Array]:
+    """U (r1, k), s (k,), V (r2, k) with product = U diag(s) V'; columns for s = 0 may be 0."""
+    wide = product.shape[0] <= product.shape[1]
+    m = product if wide else product.T
+    squares, u = scipy.linalg.eigh(m @ m.T, driver="evd")
+    s = np.sqrt(squares.clip(0))
+    if not _precise(s):
+        u, s, vt = scipy.linalg.svd(m, full_matrices=False)
+        v = vt.T
+    else:
+        keep = s > s.max(initial=0.0) * 1e-7
+        u, s = u[:, keep], s[keep]
+        v = (m.T @ u) / s
+    return (u, s, v) if wide else (v, s, u)
+
+
 def _distance(one: Moments, two: Moments, s: Float64Array) -> float:
     d2 = float(((one.mean - two.mean) ** 2).sum()) + one.trace + two.trace - 2 * float(s.sum())
     return max(0.0, d2)
 
 
-def _variance(
-    features: FloatArray, own: Moments, other_mean: Float64Array, u: Float64Array, s: Float64Array
-) -> float:
+def _variance(features: FloatArray, own: Moments, other_mean: Float64Array, u: Float64Array, s: Float64Array) -> float:
     """var(psi)/n of one side; `u` (r, k) and `s` (k,) are the singular vectors and values on that side."""
     n = len(features)
     shift = 2 * (own.mean - other_mean)
@@ -109,10 +135,7 @@ def _variance(
         transported = (n - 1) * (u**2 @ s)
         whitened_map = None
     else:
-        # Rows of the factor are orthogonal: x'Tx = |diag(s)^½ U' F x / |F|²|², directions of no variance left out.
-        lengths = (own.factor**2).sum(axis=1)
-        keep = lengths > lengths.max(initial=0.0) * 1e-12
-        whitened_map = (own.factor[keep] / lengths[keep, None]).T @ (u[keep] * np.sqrt(s))  # (D, k)
+        whitened_map = own.whiten(u * np.sqrt(s))  # (D, k): x'Tx = |map' x|²
         transported = np.empty(n)
     psi = np.empty(n)
     for start in range(0, n, CHUNK):

@@ -30,9 +30,7 @@ def polynomial_kernel(x: Array, y: Array) -> Array:
     return result
 
 
-def kernel_distance(
-    x: npt.NDArray[np.floating], y: npt.NDArray[np.floating], *, chunk: int = 1024
-) -> KernelDistance:
+def kernel_distance(x: npt.NDArray[np.floating], y: npt.NDArray[np.floating], *, chunk: int = 1024) -> KernelDistance:
     """Unbiased MMD² between all rows (Gretton et al. 2012, eq. 3), in chunks.
 
     Its standard error follows from the first-order influences of each side's samples,

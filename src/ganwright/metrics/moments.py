@@ -21,6 +21,8 @@ CHUNK = 4096
 """Rows converted to float64 at a time; bounds memory whatever the number of samples."""
 _NEGATIVE_TOLERANCE = 1e-6
 """Eigenvalues of a given covariance below minus this share of the largest are an error, not rounding."""
+_SINGULAR = 1e-5
+"""A Cholesky factor whose diagonal spans more is not used: its covariance is singular to working precision."""
 
 
 def check_features(features: FloatArray, what: str = "the samples") -> None:
@@ -75,19 +77,21 @@ class Moments:
         factor: float64 (r, D) with covariance `factor.T @ factor`.
         n: Samples they were estimated from; 0 where they were given.
         by_sample: Whether row i of the factor is centred sample i over sqrt(n - 1).
+        triangular: Whether the factor is a Cholesky factor.
     """
 
     mean: Float64Array
     factor: Float64Array
     n: int = 0
     by_sample: bool = False
+    triangular: bool = False
 
     @classmethod
     def of_features(cls, features: FloatArray) -> Moments:
         """Estimate them (the covariance with divisor n - 1) from features (N, D).
 
-        With n <= D the centred samples themselves are the factor; otherwise it is the scaled eigenvectors
-        of the covariance, which works for constant features too.
+        With n <= D the centred samples themselves are the factor; otherwise it is the covariance's Cholesky
+        factor or, where that does not exist (constant features), its scaled eigenvectors.
 
         Raises:
             MetricError: Fewer than two rows, or values that are not finite.
@@ -104,7 +108,8 @@ class Moments:
         for start in range(0, n, CHUNK):
             centred = features[start : start + CHUNK] - mean
             scatter += centred.T @ centred
-        return cls(mean, _eigen_factor(scatter / (n - 1)), n)
+        factor, triangular = _factor(scatter / (n - 1))
+        return cls(mean, factor, n, triangular=triangular)
 
     @classmethod
     def of_covariance(cls, mean: FloatArray, covariance: FloatArray) -> Moments:
@@ -120,12 +125,38 @@ class Moments:
             raise MetricError("The mean or the covariance holds values that are not finite.")
         if not np.allclose(sigma, sigma.T, rtol=1e-5, atol=1e-6 * float(np.abs(sigma).max(initial=0.0))):
             raise MetricError("The covariance is not symmetric.")
-        return cls(mu, _eigen_factor((sigma + sigma.T) / 2))
+        factor, triangular = _factor((sigma + sigma.T) / 2)
+        return cls(mu, factor, triangular=triangular)
+
+    def whiten(self, columns: Float64Array) -> Float64Array:
+        """F⁺ C (D, k) for C (r, k): maps a centred row x to coordinates in which the covariance is C'C.
+
+        Directions without variance are left out. Not for factors by sample.
+        """
+        if self.triangular:
+            solved: Float64Array = scipy.linalg.solve_triangular(self.factor, columns)
+            return solved
+        lengths = (self.factor**2).sum(axis=1)  # the rows are orthogonal
+        keep = lengths > lengths.max(initial=0.0) * 1e-12
+        mapped: Float64Array = (self.factor[keep] / lengths[keep, None]).T @ columns[keep]
+        return mapped
 
     @property
     def trace(self) -> float:
         """Trace of the covariance."""
         return float((self.factor**2).sum())
+
+
+def _factor(sigma: Float64Array) -> tuple[Float64Array, bool]:
+    """F (D, D) with F'F = Sigma, and whether it is triangular."""
+    try:
+        upper = scipy.linalg.cholesky(sigma)
+        diagonal = np.abs(np.diag(upper))
+        if diagonal.min() > _SINGULAR * diagonal.max():
+            return upper, True
+    except scipy.linalg.LinAlgError:
+        pass
+    return _eigen_factor(sigma), False
 
 
 def _eigen_factor(sigma: Float64Array) -> Float64Array:

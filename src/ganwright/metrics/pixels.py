@@ -66,9 +66,7 @@ def small(images: Uint8Array, index: npt.NDArray[np.int64] | None = None, *, not
         rows = np.ascontiguousarray(images[index[start : start + _CHUNK]])
         chunk = torch.from_numpy(rows).permute(0, 3, 1, 2)
         if size != (height, width):
-            chunk = F.interpolate(
-                chunk.float(), size=size, mode="bilinear", antialias=True, align_corners=False
-            )
+            chunk = F.interpolate(chunk.float(), size=size, mode="bilinear", antialias=True, align_corners=False)
             chunk = chunk.round_().clamp_(0, 255).byte()
         out[start : start + _CHUNK] = chunk
     return out

@@ -34,9 +34,7 @@ METRICS: dict[str, Metric] = {
     "class-accuracy": Metric(
         class_accuracy.estimate_accuracy, frozenset({"judge", "asked"}), "samples read as the class asked for"
     ),
-    "class-coverage": Metric(
-        class_accuracy.estimate_coverage, frozenset({"judge"}), "classes that are present"
-    ),
+    "class-coverage": Metric(class_accuracy.estimate_coverage, frozenset({"judge"}), "classes that are present"),
 }
 
 

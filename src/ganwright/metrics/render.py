@@ -37,6 +37,4 @@ def render(evaluation: Mapping[str, Estimate]) -> Group:
         )
         for warning in estimate.warnings:
             notes.setdefault(warning, []).append(estimate.label)
-    return Group(
-        table, *(f"[yellow]note[/] {escape(', '.join(of))}: {escape(text)}." for text, of in notes.items())
-    )
+    return Group(table, *(f"[yellow]note[/] {escape(', '.join(of))}: {escape(text)}." for text, of in notes.items()))

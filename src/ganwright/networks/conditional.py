@@ -65,9 +65,7 @@ class NetworkPlan:
         return make_norm(self.norm, channels, self.num_classes if self.conditional_norm else 0)
 
 
-RESOLUTIONS = tuple(
-    sorted(base * 2**k for base in (4, 5, 6, 7) for k in range(1, 7) if 16 <= base * 2**k <= 256)
-)
+RESOLUTIONS = tuple(sorted(base * 2**k for base in (4, 5, 6, 7) for k in range(1, 7) if 16 <= base * 2**k <= 256))
 """What convolutional networks can make: 4 to 7 pixels, doubled again and again, from 16 to 256."""
 
 
@@ -95,9 +93,7 @@ class Generator(nn.Module):
     def __init__(self, plan: NetworkPlan) -> None:
         super().__init__()
         self.plan = plan
-        self.embedding = (
-            nn.Embedding(plan.num_classes, plan.class_embedding) if plan.class_embedding else None
-        )
+        self.embedding = nn.Embedding(plan.num_classes, plan.class_embedding) if plan.class_embedding else None
 
     @property
     def input_size(self) -> int:

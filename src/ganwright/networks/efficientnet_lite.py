@@ -55,9 +55,7 @@ class EfficientNetLite0(nn.Module):
         channels = 32
         for repeats, kernel, stride, expansion, outputs in _STAGES:
             for i in range(repeats):
-                blocks.append(
-                    _InvertedResidual(channels, outputs, kernel, stride if i == 0 else 1, expansion)
-                )
+                blocks.append(_InvertedResidual(channels, outputs, kernel, stride if i == 0 else 1, expansion))
                 channels = outputs
         self.blocks = nn.Sequential(*blocks)
         self.head = ConvNorm(320, self.feature_dim, (1, 1), activation="relu6")

@@ -61,9 +61,7 @@ class ConvNorm(nn.Module):
         self.bn = nn.Identity()
 
 
-def same_padding(
-    size: torch.Size, kernel: tuple[int, ...], stride: tuple[int, ...]
-) -> tuple[int, int, int, int]:
+def same_padding(size: torch.Size, kernel: tuple[int, ...], stride: tuple[int, ...]) -> tuple[int, int, int, int]:
     """TensorFlow's SAME padding (left, right, top, bottom)."""
     totals = [max((-(-s // st) - 1) * st + k - s, 0) for s, k, st in zip(size, kernel, stride, strict=True)]
     (top, left) = (totals[0] // 2, totals[1] // 2)

@@ -13,9 +13,7 @@ from torch import Tensor, nn
 from ganwright.networks.folded import ConvNorm
 
 
-def _conv(
-    inputs: int, outputs: int, kernel: int | tuple[int, int], stride: int = 1, pad: bool = False
-) -> ConvNorm:
+def _conv(inputs: int, outputs: int, kernel: int | tuple[int, int], stride: int = 1, pad: bool = False) -> ConvNorm:
     size = (kernel, kernel) if isinstance(kernel, int) else kernel
     padding = (size[0] // 2, size[1] // 2) if pad else (0, 0)
     return ConvNorm(inputs, outputs, size, stride=stride, padding=padding)

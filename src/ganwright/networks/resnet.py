@@ -47,9 +47,7 @@ class DownBlock(nn.Module):
     The `first` block of a network sees raw pixels, so it begins with a convolution.
     """
 
-    def __init__(
-        self, inputs: int, outputs: int, plan: NetworkPlan, *, down: bool, first: bool = False
-    ) -> None:
+    def __init__(self, inputs: int, outputs: int, plan: NetworkPlan, *, down: bool, first: bool = False) -> None:
         super().__init__()
         self.down, self.first = down, first
         self.norm1 = NoNorm() if first else plan.make_norm(inputs)

@@ -49,9 +49,7 @@ ARCHITECTURES: dict[str, Architecture] = {
 MakeOptimizer = Callable[[Iterable[nn.Parameter], float, tuple[float, float], torch.device], Optimizer]
 
 OPTIMIZERS: dict[str, MakeOptimizer] = {
-    "adam": lambda parameters, lr, betas, device: Adam(
-        parameters, lr, betas, fused=device.type in ("cpu", "cuda")
-    ),
+    "adam": lambda parameters, lr, betas, device: Adam(parameters, lr, betas, fused=device.type in ("cpu", "cuda")),
     "rmsprop": lambda parameters, lr, betas, device: RMSprop(parameters, lr),
 }
 
@@ -158,9 +156,7 @@ class ImageGAN(Recipe):
     def _judge(self, images: Tensor, labels: Tensor | None) -> Verdict:
         """D's verdict, in float32 at least: losses are not computed in half precision."""
         logits, class_logits = self.discriminator(images, labels)
-        return Verdict(
-            _at_least_float32(logits), None if class_logits is None else _at_least_float32(class_logits)
-        )
+        return Verdict(_at_least_float32(logits), None if class_logits is None else _at_least_float32(class_logits))
 
     def _with_instance_noise(self, images: Tensor, ctx: StepContext) -> Tensor:
         """X + σε, σ falling linearly to 0 over the run (Sønderby et al. 2017)."""

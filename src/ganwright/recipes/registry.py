@@ -65,6 +65,18 @@ def recipes() -> dict[str, RecipeInfo]:
     return found
 
 
+def register(info: RecipeInfo) -> RecipeInfo:
+    """Make a recipe known by name in this process (a notebook, a script); packages use the entry-point group.
+
+    Raises:
+        SettingsError: A built-in or installed recipe has that name.
+    """
+    if info.name in recipes() and recipes()[info.name].recipe.__module__ != info.recipe.__module__:
+        raise SettingsError(f"There is a recipe '{info.name}' already.", where=info.name, fix="choose another name")
+    recipes()[info.name] = info
+    return info
+
+
 def find_recipe(name: str) -> RecipeInfo:
     """The recipe of this name.
 

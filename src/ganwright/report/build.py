@@ -137,9 +137,7 @@ def ticks(text: object) -> Markup:
     parts = str(text).split("`")
     if len(parts) % 2 == 0:  # an odd backtick: no pairs to be sure of
         return escape(str(text))
-    return Markup("").join(
-        Markup("<code>{}</code>").format(p) if i % 2 else escape(p) for i, p in enumerate(parts)
-    )
+    return Markup("").join(Markup("<code>{}</code>").format(p) if i % 2 else escape(p) for i, p in enumerate(parts))
 
 
 def asset(name: str) -> str:
@@ -164,9 +162,7 @@ def _sentences(story: Story) -> list[str]:
     )
     took = f" in {duration(story.seconds)}" if story.seconds is not None else ""
     seen = f" ({story.images_seen:,} images seen)" if story.images_seen else ""
-    trained = (
-        f"trained for {story.last_step:,} steps{seen}{took}" if story.last_step else "has not trained yet"
-    )
+    trained = f"trained for {story.last_step:,} steps{seen}{took}" if story.last_step else "has not trained yet"
     sentences = [
         f"The recipe {config.get('recipe', '(not recorded)')} {trained} on "
         f"{data.get('name', 'data that was not recorded')} ({what}{kind}{of_classes}).",
@@ -185,14 +181,10 @@ def _sentences(story: Story) -> list[str]:
     grave = sum(f.get("severity") == "critical" for f in story.findings)
     mild = sum(f.get("severity") == "warning" for f in story.findings)
     if grave or mild:
-        parts = [
-            f"{n} {word}{'s' * (n != 1)}" for n, word in ((grave, "critical finding"), (mild, "warning")) if n
-        ]
+        parts = [f"{n} {word}{'s' * (n != 1)}" for n, word in ((grave, "critical finding"), (mild, "warning")) if n]
         sentences.append(f"The doctor gave {' and '.join(parts)}; see its findings below.")
     elif story.records:
-        sentences.append(
-            "The doctor, which watches every training for the usual failures, found nothing wrong."
-        )
+        sentences.append("The doctor, which watches every training for the usual failures, gave no findings.")
     return sentences
 
 
@@ -206,9 +198,7 @@ def _stages(run: Run, story: Story) -> tuple[list[StageView], list[str]]:
     for step, file in texts:
         with file.open(encoding="utf-8", errors="replace") as open_file:
             lines = [open_file.readline(_TEXT_WIDTH * 4).rstrip("\n") for _ in range(TEXT_LINES)]
-        short = tuple(
-            line if len(line) <= _TEXT_WIDTH else line[:_TEXT_WIDTH] + _GAP for line in lines if line
-        )
+        short = tuple(line if len(line) <= _TEXT_WIDTH else line[:_TEXT_WIDTH] + _GAP for line in lines if line)
         stages.append(StageView(step, story.seen_at(step), lines=short))
     return sorted(stages, key=lambda stage: stage.step), fitted.notes
 
@@ -234,9 +224,7 @@ def _data(story: Story) -> list[tuple[str, str]]:
     colours = {1: "grey", 3: "RGB"}.get(data.get("channels") or 0, "")
     names = data.get("class_names")
     classes = names if isinstance(names, list) else []
-    named = ", ".join(str(c) for c in classes[:_MAX_CLASSES]) + (
-        f", {_GAP}" if len(classes) > _MAX_CLASSES else ""
-    )
+    named = ", ".join(str(c) for c in classes[:_MAX_CLASSES]) + (f", {_GAP}" if len(classes) > _MAX_CLASSES else "")
     rows: list[tuple[str, object]] = [
         ("name", data.get("name")),
         ("source", story.config.get("data_source")),

@@ -94,9 +94,7 @@ class Chart:
     @property
     def all_positive(self) -> bool:
         """Whether a logarithmic axis can show every value."""
-        values = [
-            v for s in self.series for part in (s.y, s.low or (), s.high or ()) for v in part if v is not None
-        ]
+        values = [v for s in self.series for part in (s.y, s.low or (), s.high or ()) for v in part if v is not None]
         return bool(values) and min(values) > 0
 
     def limits(self) -> tuple[float, float]:
@@ -104,9 +102,7 @@ class Chart:
         if self.y_range is not None:
             return self.y_range
         values = [v for s in self.series for v in s.finite()]
-        edges = [
-            v for s in self.series for part in (s.low or (), s.high or ()) for v in part if v is not None
-        ]
+        edges = [v for s in self.series for part in (s.low or (), s.high or ()) for v in part if v is not None]
         if any(s.points for s in self.series):
             values += edges  # intervals are few, and all of them count
         elif edges:
@@ -166,29 +162,17 @@ class Chart:
         right, bottom = _WIDTH - _RIGHT, _HEIGHT - _BOTTOM
         parts = []
         for tick in _log_ticks(low, high) if log else nice_ticks(low, high):
-            parts.append(
-                f'<line class="grid" x1="{_LEFT}" x2="{right}" y1="{py(tick):.1f}" y2="{py(tick):.1f}"/>'
-            )
-            parts.append(
-                f'<text x="{_LEFT - 6}" y="{py(tick) + 4:.1f}" text-anchor="end">{number(tick)}</text>'
-            )
+            parts.append(f'<line class="grid" x1="{_LEFT}" x2="{right}" y1="{py(tick):.1f}" y2="{py(tick):.1f}"/>')
+            parts.append(f'<text x="{_LEFT - 6}" y="{py(tick) + 4:.1f}" text-anchor="end">{number(tick)}</text>')
         for tick in nice_ticks(x0, x1):
-            parts.append(
-                f'<text x="{px(tick):.1f}" y="{_HEIGHT - 14}" text-anchor="middle">{number(tick)}</text>'
-            )
-        parts.append(
-            f'<text x="{_WIDTH - _RIGHT}" y="{_HEIGHT - 1}" text-anchor="end">{escape(self.x_label)}</text>'
-        )
+            parts.append(f'<text x="{px(tick):.1f}" y="{_HEIGHT - 14}" text-anchor="middle">{number(tick)}</text>')
+        parts.append(f'<text x="{_WIDTH - _RIGHT}" y="{_HEIGHT - 1}" text-anchor="end">{escape(self.x_label)}</text>')
         for y, _ in self.lines:
             if low <= y <= high:
-                parts.append(
-                    f'<line class="reference" x1="{_LEFT}" x2="{right}" y1="{py(y):.1f}" y2="{py(y):.1f}"/>'
-                )
+                parts.append(f'<line class="reference" x1="{_LEFT}" x2="{right}" y1="{py(y):.1f}" y2="{py(y):.1f}"/>')
         for x, _ in self.marks:
             if x0 <= x <= x1:
-                parts.append(
-                    f'<line class="mark" x1="{px(x):.1f}" x2="{px(x):.1f}" y1="{_TOP}" y2="{bottom}"/>'
-                )
+                parts.append(f'<line class="mark" x1="{px(x):.1f}" x2="{px(x):.1f}" y1="{_TOP}" y2="{bottom}"/>')
         for s in self.series:
             if s.low is not None and s.high is not None:
                 for run in _runs(self.x, s.low, s.high):
@@ -206,8 +190,7 @@ class Chart:
                 parts.append(f'<polyline class="curve c{s.colour}" points="{points}"/>')
                 if s.points or len(run) == 1:
                     parts += [
-                        f'<circle class="c{s.colour}" cx="{px(x):.1f}" cy="{py(y):.1f}" r="3.5"/>'
-                        for x, y, _ in run
+                        f'<circle class="c{s.colour}" cx="{px(x):.1f}" cy="{py(y):.1f}" r="3.5"/>' for x, y, _ in run
                     ]
         head = f'<svg class="chart-svg" viewBox="0 0 {_WIDTH:.0f} {_HEIGHT:.0f}" role="img">'
         title = f"<title>{escape(self.title)}</title><desc>{escape(self.description)}</desc>"

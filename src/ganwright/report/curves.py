@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -42,6 +42,13 @@ _GROUPS = (
         "close to 1 for long: the generator learns little from it.",
         y_range=(0.0, 1.0),
         lines=((0.5, "guessing"),),
+    ),
+    _Group(
+        "d-outputs",
+        "Discriminator outputs",
+        lambda name: name in ("d_real", "d_fake"),
+        "Its mean output on real and on generated images, before any sigmoid. The further apart the two, the "
+        "surer it is of the difference.",
     ),
     _Group(
         "learning-rates",
@@ -132,7 +139,8 @@ def _metric_chart(index: int, measured: Measured) -> Chart:
 def _warnings(measured: Measured) -> list[str]:
     """What was said of every evaluation, then what was said of the best and the last alone."""
     of_all = [w for w in measured.estimates[0].warnings if all(w in e.warnings for e in measured.estimates)]
-    lines = [warning[:1].upper() + warning[1:] + "." for warning in of_all]
+    # A warning may begin with a symbol ("n = 100"), which keeps its case.
+    lines = [(w if w[1:2] == " " else w[:1].upper() + w[1:]) + "." for w in of_all]
     for i in sorted({measured.best, len(measured.estimates) - 1}):
         own = [warning for warning in measured.estimates[i].warnings if warning not in of_all]
         lines += [f"At step {measured.steps[i]:,}: {warning}." for warning in own]
@@ -159,8 +167,7 @@ def _chart(
         lost = [i for i, r in enumerate(rows) if name in r and not finite(r[name])]
         if lost:
             notes.append(
-                f"{len(lost):,} value(s) of {name} are not finite numbers, "
-                f"the first at step {int(steps[lost[0]]):,}."
+                f"{len(lost):,} value(s) of {name} are not finite numbers, the first at step {int(steps[lost[0]]):,}."
             )
         label, colour = _label(name, group), _colour(name, names)
         if binned:
@@ -170,11 +177,10 @@ def _chart(
         else:
             listed = [None if np.isnan(v) else float(v) for v in values]
             series.append(Series(label, listed, colour=colour, points=points))
+    series = _merge_equal(series)
     x = [float(round(v)) for v in (edges[:-1] + edges[1:]) / 2] if binned else steps.tolist()
     if binned:
-        notes.append(
-            f"{len(rows):,} log lines are drawn as {MAX_POINTS} means; bands reach from lowest to highest."
-        )
+        notes.append(f"{len(rows):,} log lines are drawn as {MAX_POINTS} means; bands reach from lowest to highest.")
     return Chart(
         group.key,
         group.title,
@@ -187,6 +193,18 @@ def _chart(
         marks=marks,
         lines=group.lines,
     )
+
+
+def _merge_equal(series: Sequence[Series]) -> list[Series]:
+    """Curves that lie on top of each other (equal learning rates) become one, named after all of them."""
+    merged: list[Series] = []
+    for candidate in series:
+        twin = next((i for i, s in enumerate(merged) if s.y == candidate.y and s.low == candidate.low), None)
+        if twin is None or not candidate.finite():
+            merged.append(candidate)
+        else:
+            merged[twin] = replace(merged[twin], label=f"{merged[twin].label}, {candidate.label}")
+    return merged
 
 
 def _scalar_names(records: Sequence[Record]) -> list[str]:
@@ -207,6 +225,8 @@ def _label(name: str, group: _Group) -> str:
     for prefix in ("loss_", "lr_", "grad_norm_"):
         if name.startswith(prefix) and group.key in ("losses", "learning-rates", "gradient-norms"):
             return name.removeprefix(prefix).replace("_", " ")
+    if group.key == "d-outputs":
+        return {"d_real": "on real images", "d_fake": "on generated images"}[name]
     return "share told apart" if group.key == "d-accuracy" else readable(name).lower()
 
 

@@ -55,15 +55,11 @@ def neighbour_view(sheet: NeighbourSheet) -> NeighbourView:
     held_out = np.asarray(sheet.held_out_distances, dtype=np.float64)
     facts = []
     if len(held_out):
-        facts.append(
-            ("unseen real images, median distance", f"{number(float(np.median(held_out)))} grey levels")
-        )
+        facts.append(("unseen real images, median distance", f"{number(float(np.median(held_out)))} grey levels"))
     if math.isfinite(threshold):
         facts.append(("unseen real images, nearest 1 %", f"below {number(threshold)} grey levels"))
     if math.isfinite(sheet.share_below):
-        facts.append(
-            ("generated images nearer than that", f"{sheet.share_below:.1%} (1 % is what chance gives)")
-        )
+        facts.append(("generated images nearer than that", f"{sheet.share_below:.1%} (1 % is what chance gives)"))
     order = np.argsort(sheet.distances, kind="stable")[:MAX_PAIRS]
     pairs = [
         PairView(

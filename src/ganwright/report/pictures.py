@@ -83,17 +83,13 @@ def album(paths: Sequence[Path], *, room: int = STAGES_BYTES, most: int = MAX_ST
     while sources:
         probe = [image for _, _, image in _thin(sources, 3)]
         for scale, quality in _LADDER:
-            if (
-                sum(len(_squeeze(image, scale, quality)[0]) for image in probe) / len(probe) * len(sources)
-                > room
-            ):
+            if sum(len(_squeeze(image, scale, quality)[0]) for image in probe) / len(probe) * len(sources) > room:
                 continue
             squeezed = [(i, *_squeeze(image, scale, quality)) for i, _, image in sources]
             if sum(len(content) for _, content, _ in squeezed) <= room:
                 shrunk = f" and scaled to {scale:.0%}" if scale < 1 else ""
                 notes.append(
-                    f"Images are recompressed{shrunk} to keep this file small; "
-                    "the run folder has the originals."
+                    f"Images are recompressed{shrunk} to keep this file small; the run folder has the originals."
                 )
                 return Album([(i, _picture(content, "webp", image)) for i, content, image in squeezed], notes)
         if len(sources) == 1:

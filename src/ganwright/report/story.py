@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 from ganwright.metrics.estimate import Estimate
@@ -33,8 +34,7 @@ _MEANINGS = (
     ("fid", "Distance between generated and real images as a whole (Fréchet); 0 means alike."),
     (
         "fd",
-        "Distance between generated and real images as a whole (Fréchet), as this extractor sees them; "
-        "0 means alike.",
+        "Distance between generated and real images as a whole (Fréchet), as this extractor sees them; 0 means alike.",
     ),
     (
         "is",
@@ -89,9 +89,7 @@ class Measured:
         """How sure it is that the best evaluation is better than the last one."""
         best, last = self.estimates[self.best], self.estimates[-1]
         if self.best == len(self.estimates) - 1:
-            return (
-                "the last evaluation is also the best" if len(self.estimates) > 1 else "the only evaluation"
-            )
+            return "the last evaluation is also the best" if len(self.estimates) > 1 else "the only evaluation"
         if best.clearly_better_than(last):
             return f"clearly better than at the end ({last.value:.4g}): the intervals do not overlap"
         return f"the end ({last.value:.4g}) is not clearly worse: the intervals overlap"
@@ -133,10 +131,12 @@ class Story:
 
     def seen_at(self, step: int) -> int | None:
         """Training images seen at a step, where the log has it or sees the same number at every step."""
-        rates = {
-            r["images_seen"] / r["step"] for r in self.records if finite(r.get("images_seen")) and r["step"]
-        }
-        return round(step * rates.pop()) if len(rates) == 1 else None
+        return None if self._per_step is None else round(step * self._per_step)
+
+    @cached_property
+    def _per_step(self) -> float | None:
+        rates = {r["images_seen"] / r["step"] for r in self.records if finite(r.get("images_seen")) and r["step"]}
+        return rates.pop() if len(rates) == 1 else None
 
 
 def read_story(run: Run) -> Story:
@@ -192,10 +192,7 @@ def meaning(estimate: Estimate) -> str:
 def finite(value: object) -> bool:
     """Whether `value` is a number that is neither NaN nor infinite."""
     return (
-        isinstance(value, int | float)
-        and not isinstance(value, bool)
-        and abs(value) < 1e300
-        and math.isfinite(value)
+        isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300 and math.isfinite(value)
     )
 
 
@@ -218,15 +215,12 @@ def _ending(records: Sequence[Record], events: Sequence[Record], last_step: int,
         }.get(str(last.get("reason")), str(last.get("reason") or "no reason was written down"))
         return Ending("stopped", f"It was stopped at step {int(last['step']):,}{of}: {why}.")
     if not records and not events and last_step == 0:
-        return Ending(
-            "empty", "Nothing was logged: it never trained, or was killed before its first log line."
-        )
+        return Ending("empty", "Nothing was logged: it never trained, or was killed before its first log line.")
     grave = [e for e in events if e.get("severity") == "critical" and e.get("event") == "finding"]
     if grave and events[-1] is grave[-1] and float(grave[-1]["step"]) >= last_step:
         return Ending(
             "unfinished",
-            f"It has not finished: its log ends at step {last_step:,}{of} "
-            "with a critical finding of the doctor.",
+            f"It has not finished: its log ends at step {last_step:,}{of} with a critical finding of the doctor.",
         )
     return Ending(
         "unfinished",
@@ -251,9 +245,7 @@ def _measured(records: Sequence[Record], first: str, notes: list[str]) -> list[M
             key = (estimate.name, estimate.provenance, estimate.n)
             groups.setdefault(key, []).append((int(record["step"]), estimate))
     if unreadable:
-        notes.append(
-            f"{unreadable} estimate(s) in metrics.jsonl are damaged or not finite, and are left out."
-        )
+        notes.append(f"{unreadable} estimate(s) in metrics.jsonl are damaged or not finite, and are left out.")
     measured = []
     for found in groups.values():
         pairs = sorted(dict(found).items())  # of a step that was measured twice, the later line counts

@@ -109,9 +109,7 @@ def save_checkpoint(run: Run, parts: TrainingParts, state: dict[str, Any]) -> Pa
 
     def fill(folder: Path) -> None:
         for name, tensors in groups.items():
-            save_file(
-                {key.lstrip("/"): tensor for key, tensor in tensors.items()}, folder / f"{name}.safetensors"
-            )
+            save_file({key.lstrip("/"): tensor for key, tensor in tensors.items()}, folder / f"{name}.safetensors")
         (folder / "state.json").write_text(json.dumps(description), encoding="utf-8")
 
     try:

@@ -29,9 +29,7 @@ class MovingAverage:
         SettingsError: The recipe names a network it does not have.
     """
 
-    def __init__(
-        self, recipe: nn.Module, networks: tuple[str, ...], half_life: float, ramp_up: float
-    ) -> None:
+    def __init__(self, recipe: nn.Module, networks: tuple[str, ...], half_life: float, ramp_up: float) -> None:
         self.half_life, self.ramp_up = half_life, ramp_up
         self._live: dict[str, Tensor] = {}
         self._averaged: set[str] = set()

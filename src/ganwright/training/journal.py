@@ -68,9 +68,7 @@ class Journal:
         """A step was done (throughput)."""
         self._steps_since += 1
 
-    def scalars(
-        self, step: int, stage: str, values: Mapping[str, Tensor | float], seconds: float
-    ) -> dict[str, Any]:
+    def scalars(self, step: int, stage: str, values: Mapping[str, Tensor | float], seconds: float) -> dict[str, Any]:
         """Write one line of the log; returns it.
 
         Raises:

@@ -7,18 +7,20 @@ import secrets
 import shlex
 import sys
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning_fabric import Fabric
+from torch.multiprocessing import ProcessRaisedException
 
 from ganwright._version import __version__
 from ganwright.config import TrainSettings
 from ganwright.data.opening import open_dataset
 from ganwright.data.spec import Dataset
-from ganwright.errors import DataError, SettingsError
+from ganwright.errors import DataError, SettingsError, TrainingError
 from ganwright.run import Run
 from ganwright.training.loop import Training, build_recipe
 from ganwright.training.settings import RunSettings, resolve
@@ -48,9 +50,7 @@ def start_run(settings: RunSettings, source: Any, out: str | Path | None = None)
     run: Run | None = None
     if fabric.global_rank == 0:
         name = f"{dataset.spec.name}-{settings.info.name}-{secrets.token_hex(2)}"
-        run = Run.create(
-            Path(out) if out else Path("runs") / name, describe(settings, dataset, source, fabric)
-        )
+        run = Run.create(Path(out) if out else Path("runs") / name, describe(settings, dataset, source, fabric))
     if under_torchrun():
         run = fabric.broadcast(run)
     assert run is not None
@@ -108,10 +108,17 @@ def _launch(fabric: Fabric, settings: RunSettings, run: Run, source: Any, datase
     if settings.train.devices == 1 or under_torchrun():
         return _train(fabric, settings, run, dataset)
     # Spawned processes open the data themselves: a dataset may be larger than what can be sent.
-    return str(fabric.launch(_train_spawned, settings, run, source))
+    try:
+        # partial(): Fabric walks into plain arguments, and refuses frozen dataclasses
+        return str(fabric.launch(partial(_train_spawned, settings=settings, run=run, source=source)))
+    except ProcessRaisedException as error:
+        told = [line for line in str(error).splitlines() if line.startswith("ganwright.errors.")]
+        if not told:
+            raise
+        raise TrainingError(told[-1].partition(": ")[2], where=run.path) from error
 
 
-def _train_spawned(fabric: Fabric, settings: RunSettings, run: Run, source: Any) -> str:
+def _train_spawned(fabric: Fabric, *, settings: RunSettings, run: Run, source: Any) -> str:
     if fabric.device.type == "cpu":
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // fabric.world_size))
     return _train(fabric, settings, run, open_data(settings, source))
@@ -177,9 +184,7 @@ def make_fabric(settings: TrainSettings) -> Fabric:
 def _check_precision(precision: str, accelerator: str) -> None:
     if precision == "32":
         return
-    if accelerator == "cuda" and (
-        precision == "fp16" or torch.cuda.is_bf16_supported(including_emulation=False)
-    ):
+    if accelerator == "cuda" and (precision == "fp16" or torch.cuda.is_bf16_supported(including_emulation=False)):
         return
     what = {"cpu": "a CPU (there it is slower than 32 and was measured unusable)", "mps": "an Apple GPU"}.get(
         accelerator, f"this GPU ({torch.cuda.get_device_name()})" if accelerator == "cuda" else accelerator

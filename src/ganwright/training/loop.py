@@ -57,9 +57,7 @@ class Training:
         settings: All settings.
     """
 
-    def __init__(
-        self, fabric: Fabric, run: Run, recipe: Recipe, dataset: Dataset, settings: RunSettings
-    ) -> None:
+    def __init__(self, fabric: Fabric, run: Run, recipe: Recipe, dataset: Dataset, settings: RunSettings) -> None:
         self.fabric, self.run, self.dataset, self.settings = fabric, run, dataset, settings
         train = settings.train
         self.recipe = recipe.to(fabric.device)
@@ -119,9 +117,7 @@ class Training:
         stop = ""
         with (
             StopSignal() as signal,
-            progress(
-                f"training {self.settings.info.name}", train.steps, done=state.step, quiet=not journal
-            ) as advance,
+            progress(f"training {self.settings.info.name}", train.steps, done=state.step, quiet=not journal) as advance,
         ):
             while state.step < train.steps and not stop:
                 due = self.calendar.due(state.step + 1)
@@ -143,9 +139,7 @@ class Training:
                     values = {**scalars, **{f"grad_norm_{k}": v for k, v in ctx.grad_norms.items()}}
                     average_over_processes(list(scalars.values()), self.fabric.world_size)
                     if journal:
-                        line = journal.scalars(
-                            state.step, ctx.stage, values | self.rates.current(), state.seconds
-                        )
+                        line = journal.scalars(state.step, ctx.stage, values | self.rates.current(), state.seconds)
                         advance(0, note=_brief(line))
                 if due.samples and journal:
                     journal.grid(state.step)
@@ -205,9 +199,7 @@ class Training:
     def _open_journal(self) -> Journal:
         settings = self.settings
         wanted = settings.evaluation.evaluate_every >= 0
-        evaluator = (
-            make_evaluator(self.dataset, settings.evaluation, device=self.fabric.device) if wanted else None
-        )
+        evaluator = make_evaluator(self.dataset, settings.evaluation, device=self.fabric.device) if wanted else None
         loggers = open_loggers(settings.train.loggers, self.run, settings.flat())
         n = settings.evaluation.eval_samples
         return Journal(
@@ -225,9 +217,5 @@ def build_recipe(settings: RunSettings, dataset: Dataset) -> Recipe:
 
 
 def _brief(line: dict[str, Any]) -> str:
-    losses = [
-        f"{name.removeprefix('loss_')} {value:.3f}"
-        for name, value in line.items()
-        if name.startswith("loss_")
-    ]
+    losses = [f"{name.removeprefix('loss_')} {value:.3f}" for name, value in line.items() if name.startswith("loss_")]
     return ", ".join([*losses[:3], f"{line['images_per_second']:.0f} img/s"])

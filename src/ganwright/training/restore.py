@@ -15,9 +15,7 @@ from ganwright.training.ema import MovingAverage
 from ganwright.training.settings import resolve
 
 
-def load_recipe(
-    run: Run, *, step: int | str = "last", ema: bool = True, device: torch.device | str = "cpu"
-) -> Recipe:
+def load_recipe(run: Run, *, step: int | str = "last", ema: bool = True, device: torch.device | str = "cpu") -> Recipe:
     """The recipe of a run with its trained weights, in `eval` mode.
 
     Args:

@@ -66,17 +66,13 @@ class LearningRates:
     def __init__(self, optimizers: Mapping[str, Optimizer], settings: TrainSettings) -> None:
         self.settings = settings
         self.groups = [
-            (name, group, float(group["lr"]))
-            for name, opt in optimizers.items()
-            for group in opt.param_groups
+            (name, group, float(group["lr"])) for name, opt in optimizers.items() for group in opt.param_groups
         ]
         self.plateau = Plateau()
 
     def set(self, step: int) -> None:
         """Set the rates for the step after `step` steps."""
-        factor = self.plateau.factor * SCHEDULES[self.settings.lr_schedule](
-            step / self.settings.steps, self.settings
-        )
+        factor = self.plateau.factor * SCHEDULES[self.settings.lr_schedule](step / self.settings.steps, self.settings)
         for _, group, base in self.groups:
             group["lr"] = base * factor
 

@@ -114,9 +114,7 @@ def coerce(name: str, value: Any, hint: Any) -> Any:
         for choice in choices:  # `channels: 1` in YAML means the choice "1"
             if value == choice or (not isinstance(value, bool) and str(value) == str(choice)):
                 return choice
-        raise _wrong(
-            name, value, "one of " + ", ".join(map(str, choices)), nearest(str(value), map(str, choices))
-        )
+        raise _wrong(name, value, "one of " + ", ".join(map(str, choices)), nearest(str(value), map(str, choices)))
     if origin in (typing.Union, types.UnionType):
         if value is None and type(None) in typing.get_args(hint):
             return None
@@ -144,9 +142,7 @@ def coerce(name: str, value: Any, hint: Any) -> Any:
             pass
     if hint is str and isinstance(value, str):
         return value
-    raise _wrong(
-        name, value, {bool: "true or false", int: "a whole number", float: "a number"}.get(hint, "text")
-    )
+    raise _wrong(name, value, {bool: "true or false", int: "a whole number", float: "a number"}.get(hint, "text"))
 
 
 def _wrong(name: str, value: Any, wanted: str, hint: str = "") -> SettingsError:
@@ -187,6 +183,4 @@ def _check_ranges(settings: RunSettings) -> None:
         if not low <= values[name] <= high:
             raise _wrong(name, values[name], f"between {low:g} and {high:g}")
     if values["batch_size"] % values["devices"]:
-        raise _wrong(
-            "batch_size", values["batch_size"], f"divisible by the number of devices {values['devices']}"
-        )
+        raise _wrong("batch_size", values["batch_size"], f"divisible by the number of devices {values['devices']}")

@@ -28,8 +28,7 @@ _NEVER = (
 )
 _ADVICE = (
     "go back to a checkpoint before it and lower the generator's learning rate (--lr-g)",
-    "let the discriminator see that images of a batch are alike (minibatch standard deviation, or pairs: "
-    "PacGAN)",
+    "let the discriminator see that images of a batch are alike (minibatch standard deviation, or pairs: PacGAN)",
     "a gradient penalty (--penalty r1 --norm-d none, or recipe `wgan-gp`)",
     "a larger batch (--batch-size)",
     "where there are labels, a conditional one: recipe `cgan`",
@@ -114,11 +113,7 @@ class ModeCollapse(Check):
             return None
         self.memory["grids"] = self.memory.get("grids", 0) + 1
         n = min(len(samples), len(dataset.train_index), self.max_samples)
-        if (
-            step < self.warm_up_steps
-            or n < self.min_samples
-            or samples.images.shape[1:] != dataset.images.shape[1:]
-        ):
+        if step < self.warm_up_steps or n < self.min_samples or samples.images.shape[1:] != dataset.images.shape[1:]:
             return None
         labels = None if samples.labels is None else samples.labels[:n]
         real_spread, real_nearest, real_twins = self._real(dataset, dataset.spec.fingerprint, n, labels)
@@ -163,9 +158,7 @@ class ModeCollapse(Check):
         labels = labels if dataset.labels is not None else None
         key = f"{data_key(dataset, fingerprint)}/{n}/{None if labels is None else labels.tolist()}"
         if key not in self._cache:
-            drawn = [
-                Diversity.of(small(dataset.images, index)) for index in _draws(dataset, n, labels, self.draws)
-            ]
+            drawn = [Diversity.of(small(dataset.images, index)) for index in _draws(dataset, n, labels, self.draws)]
             spread = float(np.mean([draw.spread for draw in drawn]))
             near = torch.cat([draw.nearest for draw in drawn])
             median = near.median().item()
@@ -173,9 +166,7 @@ class ModeCollapse(Check):
         return self._cache[key]
 
 
-def _draws(
-    dataset: ImageData, n: int, labels: npt.NDArray[np.int64] | None, draws: int
-) -> list[npt.NDArray[np.int64]]:
+def _draws(dataset: ImageData, n: int, labels: npt.NDArray[np.int64] | None, draws: int) -> list[npt.NDArray[np.int64]]:
     """Positions of `n` training images, `draws` times; of the given classes, where labels are given."""
     if labels is None or dataset.labels is None:
         return [np.sort(pick(dataset.train_index, n, stream)) for stream in range(draws)]

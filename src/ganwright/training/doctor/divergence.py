@@ -17,8 +17,7 @@ _WHY = (
 _ADVICE = (
     "go on from a checkpoint before it with a tenth of the learning rates",
     "clip gradients (--clip-grad-norm 1)",
-    "bound the discriminator: a gradient penalty (--penalty r1 --norm-d none) or spectral normalisation "
-    "(--spectral-d)",
+    "bound the discriminator: a gradient penalty (--penalty r1 --norm-d none) or spectral normalisation (--spectral-d)",
 )
 
 

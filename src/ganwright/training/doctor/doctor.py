@@ -87,9 +87,7 @@ class Doctor:
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Go on from what `state()` gave; checks that are not in it start afresh."""
-        self._open = {
-            name: dict(entry) for name, entry in state.get("open", {}).items() if name in self.checks
-        }
+        self._open = {name: dict(entry) for name, entry in state.get("open", {}).items() if name in self.checks}
         for name, memory in state.get("checks", {}).items():
             if name in self.checks:
                 self.checks[name].load_state(memory)
@@ -121,9 +119,7 @@ class Doctor:
             entry["healthy"] = 0
             if not (worse or overdue or symptom.stop):
                 return []
-            lead = (
-                f"Worse since step {entry['since']}. " if worse else f"Still so since step {entry['since']}. "
-            )
+            lead = f"Worse since step {entry['since']}. " if worse else f"Still so since step {entry['since']}. "
             entry["wait"] *= 2 if overdue else 1
         entry.update(said=step, rank=rank, badness=symptom.badness, healthy=0)
         self._open[check.name] = entry

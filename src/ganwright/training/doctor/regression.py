@@ -57,12 +57,7 @@ class MetricRegression(Check):
         for estimate in looked:
             memory = self.memory.get(estimate.name)
             best = None if memory is None else Estimate.from_dict(memory["best"])
-            if (
-                memory is None
-                or best is None
-                or not _comparable(estimate, best)
-                or estimate.better_than(best)
-            ):
+            if memory is None or best is None or not _comparable(estimate, best) or estimate.better_than(best):
                 self.memory[estimate.name] = {"best": estimate.to_dict(), "step": step, "in_a_row": 0}
                 continue
             memory["in_a_row"] = memory["in_a_row"] + 1 if self._clearly_worse(estimate, best) else 0

@@ -20,8 +20,7 @@ _ADVICE = (
     "a gradient penalty (--penalty r1 --norm-d none)",
     "one-sided label smoothing (--label-smoothing 0.1) or instance noise that fades (--instance-noise 0.1)",
     "spectral normalisation (--spectral-d, or recipe `sngan`)",
-    "with few images (below some ten thousand) it may know them by heart: augment what it sees, or add "
-    "images",
+    "with few images (below some ten thousand) it may know them by heart: augment what it sees, or add images",
 )
 
 
