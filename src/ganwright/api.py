@@ -207,7 +207,7 @@ def evaluate(
     if not _is_run(what):
         if reference is None:
             raise MetricError("There is nothing to compare these images with.", fix="give --reference REAL_IMAGES")
-        chosen = {} if metrics is None else {"metrics": tuple(metrics)}
+        chosen: dict[str, Any] = {} if metrics is None else {"metrics": tuple(metrics)}
         return evaluate_images(
             what,
             reference,

@@ -132,7 +132,7 @@ def _resume(arguments: list[str]) -> None:
     from ganwright import api, commands
 
     options = commands.parse("resume", commands.Resume, arguments)
-    changes = {
+    changes: dict[str, Any] = {
         name: value
         for name, value in (("steps", options.steps), ("max_minutes", options.max_minutes))
         if value is not None

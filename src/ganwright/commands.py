@@ -1,4 +1,4 @@
-"""The options of each command; `cli` says what the commands do. Kept apart so that `ganwright --help` starts at once."""
+"""The options of each command; `cli` says what the commands do. Apart so that `ganwright --help` starts at once."""
 
 from __future__ import annotations
 

@@ -62,7 +62,9 @@ def progress(description: str, total: int, *, done: int = 0, quiet: bool = False
         task = bar.add_task(description, total=total, completed=done, note="")
 
         def advance(amount: int = 1, *, note: str = "") -> None:
-            bar.update(task, advance=amount, **({"note": note} if note else {}))
+            bar.update(task, advance=amount)
+            if note:
+                bar.update(task, note=note)
 
         yield advance
 

@@ -55,7 +55,7 @@ def main(data: str, run: Path, kills: int, seed: int) -> None:
             os.dup2(devnull, 2)
             try:
                 train(data, run)
-            except BaseException as error:  # noqa: BLE001
+            except BaseException as error:
                 os.dup2(1, 2)
                 print("child failed:", error, flush=True)
                 os._exit(1)

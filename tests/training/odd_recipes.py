@@ -140,12 +140,20 @@ class StagedText(Recipe):
         super().__init__(data, settings)
         self.vocabulary, self.length = data.extra["vocabulary_size"], data.extra["length"]
         self.generator = nn.ModuleDict(
-            {"embed": nn.Embedding(self.vocabulary, 12), "cell": nn.GRUCell(12, 12), "out": nn.Linear(12, self.vocabulary)}
+            {
+                "embed": nn.Embedding(self.vocabulary, 12),
+                "cell": nn.GRUCell(12, 12),
+                "out": nn.Linear(12, self.vocabulary),
+            }
         )
         self.critic = nn.Sequential(nn.EmbeddingBag(self.vocabulary, 12), nn.Linear(12, 1))
 
     def stages(self, steps: int) -> list[Stage]:
-        return [Stage("mle", steps // 2), Stage("critic", steps // 4), Stage("adversarial", steps - steps // 2 - steps // 4)]
+        return [
+            Stage("mle", steps // 2),
+            Stage("critic", steps // 4),
+            Stage("adversarial", steps - steps // 2 - steps // 4),
+        ]
 
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
         return {
@@ -159,7 +167,10 @@ class StagedText(Recipe):
 
     def _roll(self, uniforms: Tensor) -> tuple[Tensor, Tensor]:
         n = len(uniforms)
-        state, token = torch.zeros(n, 12, device=uniforms.device), torch.zeros(n, dtype=torch.int64, device=uniforms.device)
+        state, token = (
+            torch.zeros(n, 12, device=uniforms.device),
+            torch.zeros(n, dtype=torch.int64, device=uniforms.device),
+        )
         tokens, log_p = [], []
         for t in range(self.length):
             logits, state = self._logits(token, state)

@@ -195,7 +195,7 @@ def _has_size(spec: str) -> bool:
 
 def _open_torchscript(path: Path, device: torch.device) -> Callable[[Tensor], Tensor]:
     try:
-        network = torch.jit.load(str(path), map_location=device).eval()
+        network = torch.jit.load(str(path), map_location=device).eval()  # type: ignore[no-untyped-call]
     except Exception as error:
         raise MetricError(
             "This is not a TorchScript file.",

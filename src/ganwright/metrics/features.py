@@ -82,7 +82,7 @@ def cached_features(key_parts: Sequence[str], extractor: Extractor, compute: Any
 def _read(path: Path) -> Features | None:
     try:
         with np.load(path, allow_pickle=False) as file:
-            return Features(file["features"], file["logits"] if "logits" in file else None)
+            return Features(file["features"], file.get("logits"))
     except (OSError, ValueError, KeyError, EOFError):
         return None
     except Exception:  # a damaged zip raises zipfile.BadZipFile or zlib.error: computed anew

@@ -1,7 +1,7 @@
 """Nearest training images of generated ones, with held-out images as the yardstick.
 
-Distances are root-mean-square grey levels over images of at most 32x32, mirror images included (see `pixels`): they find
-copies of training images, not subtler leaks.
+Distances are root-mean-square grey levels over images of at most 32x32, mirror images included (see `pixels`): they
+find copies of training images, not subtler leaks.
 """
 
 from __future__ import annotations

@@ -40,7 +40,8 @@ class _InvertedResidual(nn.Module):
         """(N, inputs, H, W) to (N, outputs, H / stride, W / stride)."""
         y = x if self.expand is None else self.expand(x)
         y = self.project(self.depthwise(y))
-        return x + y if self.shortcut else y
+        result: Tensor = x + y if self.shortcut else y
+        return result
 
 
 class EfficientNetLite0(nn.Module):

@@ -165,7 +165,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 def last_good_checkpoint(run: Run) -> tuple[int, dict[str, Any], list[Path]]:
     """(step, content, damaged folders that were passed over) of the newest readable checkpoint; step 0 if none."""
-    damaged = []
+    damaged: list[Path] = []
     for step, path in reversed(run.checkpoints()):
         try:
             return step, read_checkpoint(path), damaged

@@ -1,4 +1,4 @@
-"""From settings to processes: devices, precision and launch by Lightning Fabric, and the start or resumption of a run."""
+"""From settings to processes: devices, precision and launch by Lightning Fabric; start and resumption of a run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from torch.multiprocessing import ProcessRaisedException
+from torch.multiprocessing.spawn import ProcessRaisedException
 
 from ganwright._version import __version__
 from ganwright.config import TrainSettings

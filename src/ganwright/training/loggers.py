@@ -24,7 +24,7 @@ class ScalarLogger(Protocol):
 class _TensorBoard:
     def __init__(self, run: Run, settings: Mapping[str, Any]) -> None:
         _require("tensorboard", "tensorboard", "Logging to TensorBoard")
-        from lightning_fabric.loggers import TensorBoardLogger
+        from lightning_fabric.loggers.tensorboard import TensorBoardLogger
 
         self.logger = TensorBoardLogger(root_dir=run.path, name="tensorboard", version="")
 

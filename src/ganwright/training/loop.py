@@ -62,7 +62,7 @@ class Training:
         train = settings.train
         self.recipe = recipe.to(fabric.device)
         self.optimizers: dict[str, Optimizer] = recipe.optimizers()
-        prepared = {name: fabric.setup_optimizers(opt) for name, opt in self.optimizers.items()}
+        prepared: dict[str, Any] = {name: fabric.setup_optimizers(opt) for name, opt in self.optimizers.items()}
         half_life = train.ema_half_life or default_half_life(train.batch_size, train.steps)
         self.ema = MovingAverage(recipe, recipe.ema_networks, half_life, train.ema_ramp_up)
         self.parts = checkpoint.TrainingParts(recipe, self.optimizers, self.ema)
@@ -139,7 +139,7 @@ class Training:
                     values = {**scalars, **{f"grad_norm_{k}": v for k, v in ctx.grad_norms.items()}}
                     average_over_processes(list(scalars.values()), self.fabric.world_size)
                     if journal:
-                        line = journal.scalars(state.step, ctx.stage, values | self.rates.current(), state.seconds)
+                        line = journal.scalars(state.step, ctx.stage, {**values, **self.rates.current()}, state.seconds)
                         advance(0, note=_brief(line))
                 if due.samples and journal:
                     journal.grid(state.step)
