@@ -6,9 +6,11 @@ own accuracy on held-out real images is told beside every number it gives.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -40,7 +42,7 @@ _SECONDS = 120.0
 
 
 class JudgeNetwork(nn.Module):
-    """Three strided convolutions, batch norm, dropout, and one linear layer; (N, C, H, W) in [-1, 1] to (N, K)."""
+    """Three convolutions with batch norm and pooling, dropout, and one linear layer; (N, C, H, W) in [-1, 1] to (N, K)."""
 
     def __init__(self, channels: int, num_classes: int) -> None:
         super().__init__()
@@ -130,7 +132,7 @@ def open_judge(
 
 def _train(network: JudgeNetwork, dataset: ImageDataset, device: torch.device, quiet: bool, max_seconds: float) -> None:
     assert dataset.labels is not None
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), _one_thread():
         torch.manual_seed(0)
         for module in network.modules():
             if isinstance(module, nn.Conv2d | nn.Linear | nn.BatchNorm2d):
@@ -156,6 +158,17 @@ def _train(network: JudgeNetwork, dataset: ImageDataset, device: torch.device, q
                 advance()
                 if time.monotonic() - started > max_seconds:
                     break
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """Train in one thread: sums do not depend on the machine's cores, and steps this small gain nothing from more."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _to_float(images: npt.NDArray[np.uint8]) -> Tensor:
