@@ -64,6 +64,13 @@ def test_same_distribution_contains_zero() -> None:
     assert np.mean(inside) >= 0.9
 
 
+def test_standard_error_counts_both_sides_alike() -> None:
+    rng = np.random.default_rng(5)
+    x, y = rng.normal(size=(60, 4)) * 3, rng.normal(size=(90, 4))
+    one, other = kernel_distance(x, y), kernel_distance(y, x)
+    assert one.standard_error == pytest.approx(other.standard_error, rel=1e-12)
+
+
 def test_subsets_are_seeded_and_agree_with_the_whole() -> None:
     rng = np.random.default_rng(4)
     x, y = rng.normal(size=(400, 8)), rng.normal(size=(400, 8)) + 0.5

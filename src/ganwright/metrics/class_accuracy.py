@@ -32,7 +32,7 @@ from ganwright.metrics.estimate import Estimate, Provenance
 if TYPE_CHECKING:
     from ganwright.metrics.measured import Measured
 
-JUDGE_VERSION = "small-cnn-1"
+JUDGE_VERSION = "small-cnn-2"
 _EPOCHS = 4
 _MOST_STEPS = 3000
 _BATCH = 64
@@ -42,7 +42,7 @@ _SECONDS = 120.0
 
 
 class JudgeNetwork(nn.Module):
-    """Three convolutions with batch norm and pooling, dropout, and one linear layer; (N, C, H, W) in [-1, 1] to (N, K)."""
+    """Three convolutions with batch norm and pooling, then one linear layer; (N, C, H, W) in [-1, 1] to (N, K)."""
 
     def __init__(self, channels: int, num_classes: int) -> None:
         super().__init__()

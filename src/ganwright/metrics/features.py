@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,9 @@ import numpy.typing as npt
 
 from ganwright.console import progress
 from ganwright.data.decode import BrokenImageError
-from ganwright.data.sources import open_images
+from ganwright.data.sources import open_images, printable
 from ganwright.errors import MetricError
-from ganwright.files import atomic_path, cache_folder, hash_bytes
+from ganwright.files import atomic_path, cache_folder, hash_bytes, write_atomic
 from ganwright.metrics.extractors import Extractor, Features
 from ganwright.metrics.pixels import pick
 
@@ -35,7 +36,7 @@ def extract(extractor: Extractor, images: Iterable[Images], total: int, *, note:
             parts.append(extractor(chunk))
             advance(len(chunk))
     if not parts:
-        raise MetricError("There are no images to measure.")
+        raise MetricError("There are no readable images to measure.", where=note)
     features = np.concatenate([part.features for part in parts])
     logits = [part.logits for part in parts if part.logits is not None]
     if not np.isfinite(features).all():
@@ -111,23 +112,37 @@ def source_features(
             try:
                 yield images.decode(int(i))
             except BrokenImageError:
-                broken.append(images.names[int(i)])
-
-    def compute() -> Features:
-        return extract(extractor, decode(), len(index), note=f"features of {images.name}", quiet=quiet)
+                broken.append(printable(images.names[int(i)]))
 
     signature = images.signature()
+    key = ["source", signature or "", str(len(index)), hash_bytes(index.tobytes())]
+    note_of_broken = cache_folder() / "features" / f"{hash_bytes(*(k.encode() for k in key))}.broken.json"
+
+    def compute() -> Features:
+        computed = extract(extractor, decode(), len(index), note=f"features of {images.name}", quiet=quiet)
+        if broken and signature is not None:
+            write_atomic(note_of_broken, json.dumps(broken))
+        return computed
+
     if signature is None:
         found = compute()
         signature = hash_bytes(found.features.tobytes())
     else:
-        found = cached_features(["source", signature, str(len(index)), hash_bytes(index.tobytes())], extractor, compute)
+        found = cached_features(key, extractor, compute)
     images.close()
     if len(found.features) < 2:
         raise MetricError(f"{len(found.features)} usable image is too few to measure.", where=images.location)
     left_out = len(index) - len(found.features)
     warnings: tuple[str, ...] = ()
     if left_out:
+        broken = broken or _read_names(note_of_broken)
         named = f" ({', '.join(broken[:3])})" if broken else ""
         warnings = (f"{left_out} unreadable images of {images.name} were left out{named}",)
     return found, f"{images.name}/{signature[:12]}", warnings
+
+
+def _read_names(path: Path) -> list[str]:
+    try:
+        return [str(name) for name in json.loads(path.read_text(encoding="utf-8"))]
+    except (OSError, ValueError, TypeError):
+        return []

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from ganwright.metrics.class_accuracy import Judge
 from ganwright.metrics.constants import Z95
 from ganwright.metrics.estimate import Estimate, Provenance
-from ganwright.metrics.extractors import Features
+from ganwright.metrics.extractors import INCEPTION_SHA256_PREFIX, Features
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Measured:
     @property
     def inception(self) -> bool:
         """Whether the published names (FID, KID, IS) may be used."""
-        return self.provenance.extractor.startswith("inception/")
+        return self.provenance.extractor == f"inception/{INCEPTION_SHA256_PREFIX}"
 
     @property
     def extractor_name(self) -> str:

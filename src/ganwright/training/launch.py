@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import secrets
 import shlex
@@ -121,7 +122,11 @@ def _launch(fabric: Fabric, settings: RunSettings, run: Run, source: Any, datase
 def _train_spawned(fabric: Fabric, *, settings: RunSettings, run: Run, source: Any) -> str:
     if fabric.device.type == "cpu":
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // fabric.world_size))
-    return _train(fabric, settings, run, open_data(settings, source))
+    reason = _train(fabric, settings, run, open_data(settings, source))
+    # gloo sometimes aborts at exit if tensors of a collective are freed after the process group.
+    gc.collect()
+    fabric.barrier()
+    return reason
 
 
 def _train(fabric: Fabric, settings: RunSettings, run: Run, dataset: Dataset) -> str:
