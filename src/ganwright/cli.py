@@ -144,7 +144,7 @@ def _demo(arguments: list[str]) -> None:
     from ganwright import api, commands
 
     options = commands.parse("demo", commands.Demo, arguments)
-    _next_steps(api.train("cgan", "mnist", out=options.out, max_minutes=options.minutes, evaluate_every=1_000_000))
+    _next_steps(api.train("cgan", "mnist", out=options.out, max_minutes=options.minutes, evaluate_every=2000))
 
 
 # Using runs. -------------------------------------------------------------------------------------------------------
