@@ -1,8 +1,8 @@
 """Inception-v3 as the 2015 TensorFlow graph of the Inception score and of FID has it (Szegedy et al. 2016).
 
 It differs from the usual Inception-v3: average pooling leaves padding out of the mean, the last block pools by
-maximum, and there are 1008 logits. The state dict has the keys of `pt_inception-2015-12-05-6726825d.pth`, so that file loads
-as is.
+maximum, and there are 1008 logits. The state dict has the keys of `pt_inception-2015-12-05-6726825d.pth`, so that file
+loads as is.
 """
 
 from __future__ import annotations

@@ -102,6 +102,10 @@ class Training:
             self.journal = self._open_journal()
         try:
             return self._loop()
+        except TrainingError as error:
+            if self.journal:
+                self.journal.event(self.state.step, "stopped", reason=error.what)
+            raise
         finally:
             self.stream.close()
             if self.journal:
