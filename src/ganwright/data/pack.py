@@ -267,8 +267,9 @@ def _open_pack(folder: Path) -> Prepared | None:
         if meta["format"] != _FORMAT or meta["small_files"] != _small_files_digest(folder):
             raise ValueError("meta.json and the other files do not belong together")
         images = np.load(folder / "images.npy", mmap_mode="r", allow_pickle=False).view(np.ndarray)
-        hashes, checks = np.load(folder / "hashes.npy"), np.load(folder / "checks.npy")
-        labels = np.load(folder / "labels.npy") if meta["labelled"] else None
+        hashes = np.load(folder / "hashes.npy", allow_pickle=False)
+        checks = np.load(folder / "checks.npy", allow_pickle=False)
+        labels = np.load(folder / "labels.npy", allow_pickle=False) if meta["labelled"] else None
         if not (len(images) == len(hashes) == len(checks) == meta["count"]):
             raise ValueError("counts differ")
         for i in np.linspace(0, len(images) - 1, _CHECKED_ROWS).astype(int):
