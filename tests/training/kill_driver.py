@@ -22,7 +22,7 @@ from ganwright.run import Run
 from ganwright.training import launch, settings  # noqa: F401  (imported before forking)
 
 SETTINGS = {
-    "steps": 80,
+    "steps": 800,
     "batch_size": 8,
     "log_every": 3,
     "checkpoint_every": 2,
@@ -65,10 +65,13 @@ def main(data: str, run: Path, kills: int, seed: int) -> None:
             # Wait until it has got somewhere (a checkpoint further), then a random moment longer.
             while newest(run) == before and time.monotonic() - started < 30 and not finished(child):
                 time.sleep(0.001)
-            time.sleep(chance.uniform(0, 0.08))
+            time.sleep(chance.uniform(0, 0.06))
             os.kill(child, signal.SIGKILL)
             killed += 1
         _, status = os.waitpid(child, 0)
+        if os.WIFEXITED(status) and killed < kills:
+            print(f"the run ended after {killed} kills: make it longer")
+            sys.exit(3)
         if os.WIFEXITED(status):
             print(f"killed {killed} times, exit {os.WEXITSTATUS(status)}")
             sys.exit(os.WEXITSTATUS(status))

@@ -24,7 +24,7 @@ def test_twenty_kills_leave_no_trace(tmp_path: Path) -> None:
     data = write_arrays(tmp_path / "images.npz")
     drive(data, tmp_path / "whole", kills=0)
     assert "killed 20 times" in drive(data, tmp_path / "killed", kills=20)
-    assert_identical(tmp_path / "whole", tmp_path / "killed", 80)
+    assert_identical(tmp_path / "whole", tmp_path / "killed", 800)
     whole, killed = Run(tmp_path / "whole"), Run(tmp_path / "killed")
     assert without_times(whole.log_records()) == without_times(killed.log_records())
     for (step, mine), (other_step, theirs) in zip(whole.sample_files(), killed.sample_files(), strict=True):
