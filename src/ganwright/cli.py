@@ -121,7 +121,12 @@ def _take(arguments: list[str], names: tuple[str, ...]) -> tuple[list[str], dict
 
 
 def _next_steps(run: Any) -> None:
+    import os
+
     from ganwright.console import console
+
+    if os.environ.get("RANK", "0") != "0":  # under torchrun one process speaks
+        return
 
     console.print(f"\nrun     {run.path}\nreport  {run.path / 'report.html'}\n\nnext:", markup=False)
     for command in ("sample {} -n 64", "evaluate {}", "resume {} --steps MORE", "train --from-run {}"):
