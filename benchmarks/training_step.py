@@ -1,8 +1,8 @@
 """Images a second of ganwright's training step against a plain PyTorch loop of the same networks.
 
 Both run in one process, in turn (A B A B …), and the ratio is taken pair by pair, so that it holds while the machine's
-speed drifts. The plain loop is written as in PyTorch's DCGAN example and the usual WGAN-GP scripts: contiguous NCHW, Adam
-as it comes, a fresh discriminator pass for the generator with its weights not frozen, losses read with `.item()`.
+speed drifts. The plain loop is written as in PyTorch's DCGAN example and the usual WGAN-GP scripts: contiguous NCHW,
+Adam as it comes, a fresh discriminator pass for the generator with its weights not frozen, losses read by `.item()`.
 
 usage: python benchmarks/training_step.py [--device cpu] [--rounds 9] [--steps 6] [--threads 2] [--save]
 """
@@ -175,7 +175,9 @@ def main() -> None:
     args = parser.parse_args()
     if args.threads:
         torch.set_num_threads(args.threads)
-    name = torch.cuda.get_device_name() if args.device == "cuda" else f"{platform.processor() or platform.machine()} CPU"
+    name = f"{platform.processor() or platform.machine()} CPU"
+    if args.device == "cuda":
+        name = torch.cuda.get_device_name()
     about = {
         "device": name,
         "threads": torch.get_num_threads(),

@@ -23,7 +23,7 @@ def render(evaluation: Mapping[str, Estimate]) -> Group:
         ("measured with", "left"),
         ("better", "left"),
     ):
-        table.add_column(heading, justify=justify)  # type: ignore[arg-type]
+        table.add_column(heading, justify=justify, overflow="fold")  # type: ignore[arg-type]
     notes: dict[str, list[str]] = {}
     for estimate in evaluation.values():
         table.add_row(
