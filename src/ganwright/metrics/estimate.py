@@ -109,6 +109,9 @@ class Evaluation(dict[str, Estimate]):
         """From a list of estimates."""
         return cls({estimate.name: estimate for estimate in estimates})
 
+    def __str__(self) -> str:
+        return "\n".join(str(estimate) for estimate in self.values())
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         return {name: estimate.to_dict() for name, estimate in self.items()}
