@@ -105,6 +105,16 @@ def test_judge_learns_is_cached_and_repeats() -> None:
         assert a.equal(b)
 
 
+def test_a_judge_cut_short_is_another_judge() -> None:
+    images, labels = blobs(2, 300)
+    data = open_dataset(images, DataSettings(resolution=16, held_out=0.2), labels=labels)
+    cut = open_judge(data, quiet=True, max_seconds=0)
+    assert "cut at 1 steps" in cut.name
+    assert open_judge(data, quiet=True).name == cut.name  # from the cache, still said
+    shutil.rmtree(cache_folder() / "judges")
+    assert "cut" not in open_judge(data, quiet=True).name
+
+
 def test_damaged_cache_is_made_again() -> None:
     data = blob_dataset()
     open_judge(data, quiet=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from rich.console import Console
 from ganwright.config import DataSettings, EvalSettings
 from ganwright.data.opening import open_dataset
 from ganwright.data.text import TextDataset
-from ganwright.errors import DataError, MetricError, SettingsError
+from ganwright.errors import DataError, MetricError, ProvenanceError, SettingsError
 from ganwright.files import cache_folder
 from ganwright.metrics import evaluator as evaluator_module
 from ganwright.metrics import features as features_module
@@ -131,9 +132,21 @@ def test_cache_tells_extractors_of_one_name_apart(tmp_path: Path) -> None:
 
 
 def test_large_images_are_handed_over_a_few_at_a_time() -> None:
-    sizes = [len(c) for c in features_module._same_sized_chunks(np.zeros((5, 1500, 1000, 1), np.uint8))]
-    assert sizes == [2, 2, 1]
-    assert max(len(c) for c in features_module._same_sized_chunks(np.zeros((150, 8, 8, 3), np.uint8))) == 64
+    photographs = iter(np.zeros((5, 3000, 2000, 1), np.uint8))
+    assert [len(chunk) for chunk in features_module._chunks(photographs)] == [2, 2, 1]
+    assert [len(chunk) for chunk in features_module._chunks(np.zeros((150, 8, 8, 3), np.uint8))] == [64, 64, 22]
+
+
+def test_reference_is_known_by_its_pixels(pool: str, tmp_path: Path) -> None:
+    """The same pictures elsewhere, in an archive or in an array are the same reference; others are not."""
+    x, y = pictures(19, 20), pictures(20, 20)
+    folder = write(tmp_path / "real", y)
+    archive = shutil.make_archive(str(tmp_path / "other-name"), "zip", folder)
+    found = [evaluate_images(x, real, extractor=pool, quiet=True)["fd"] for real in (folder, archive, y)]
+    assert not found[0].better_than(found[1]) and not found[1].better_than(found[2])
+    other = evaluate_images(x, pictures(21, 20), extractor=pool, quiet=True)["fd"]
+    with pytest.raises(ProvenanceError):
+        other.better_than(found[0])
 
 
 def test_refuses_what_cannot_be_measured(pool: str, tmp_path: Path) -> None:
@@ -146,8 +159,12 @@ def test_refuses_what_cannot_be_measured(pool: str, tmp_path: Path) -> None:
         evaluate_images(x, x, metrics=("is", "class-accuracy"), extractor=pool, quiet=True)
     with pytest.raises(DataError, match="no such data"):
         evaluate_images(tmp_path / "missing", x, extractor=pool, quiet=True)
+    for n in (1, 0, -3):
+        with pytest.raises(SettingsError, match="too few"):
+            evaluate_images(x, x, n=n, extractor=pool, quiet=True)
     constant = evaluate_images(np.full_like(x, 7), x, extractor=pool, quiet=True)
     assert np.isfinite(constant["fd"].value) and constant["fd"].value > 0
+    assert all(any("one image" in warning for warning in e.warnings) for e in constant.values())
 
 
 def test_features_that_are_not_finite(tmp_path: Path) -> None:

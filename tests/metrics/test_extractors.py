@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import copy
+import hashlib
+import io
 import urllib.error
 import urllib.request
+from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +16,17 @@ import pytest
 import torch
 from PIL import Image
 from sklearn.datasets import load_sample_images
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from torch import nn
 
+from ganwright.data.sources import open_images
 from ganwright.errors import MetricError, SettingsError
-from ganwright.metrics.extractors import Inception, find_inception, open_extractor, resize
+from ganwright.metrics import extractor_inception
+from ganwright.metrics.extractor_base import resize
+from ganwright.metrics.extractor_inception import INCEPTION_FILE, Inception, find_inception
+from ganwright.metrics.extractors import open_extractor
 from ganwright.networks.efficientnet_lite import EfficientNetLite0
 from ganwright.networks.folded import for_inference, same_padding
 from ganwright.networks.inception import InceptionV3
@@ -66,6 +77,9 @@ def test_features_do_not_depend_on_the_batch() -> None:
     whole = extractor(images).features
     single = np.concatenate([extractor(images[i : i + 1]).features for i in range(5)])
     assert np.abs(whole - single).max() <= 1e-4 * np.abs(whole).max()
+    mixed = [images[0], images[1, :9], images[2], images[3].repeat(3, axis=2)]
+    alone = np.concatenate([extractor(image[None]).features for image in mixed])
+    assert np.abs(extractor(mixed).features - alone).max() <= 1e-4 * np.abs(alone).max()
     as_rgb = extractor(images.repeat(3, axis=3)).features
     assert np.array_equal(as_rgb, whole)
 
@@ -94,6 +108,47 @@ def test_missing_inception_weights_say_what_to_do(tmp_path: Path, monkeypatch: p
     with pytest.raises(MetricError, match="GANWRIGHT_INCEPTION") as caught:
         open_extractor("inception")
     assert str(tmp_path / "pt_inception-2015-12-05-6726825d.pth") in str(caught.value)
+
+
+def official_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, InceptionV3]:
+    """A file in the published one's format (2018: no zip, no batch counters) whose checksum is taken for right."""
+    torch.manual_seed(3)
+    network = with_random_statistics(InceptionV3())
+    state = OrderedDict((k, v) for k, v in network.state_dict().items() if "num_batches" not in k)
+    path = folder / INCEPTION_FILE
+    torch.save(state, path, _use_new_zipfile_serialization=False)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    monkeypatch.setattr(extractor_inception, "INCEPTION_SHA256_PREFIX", digest[:8])
+    return path, network
+
+
+def test_inception_is_fetched_once_and_loads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, network = official_file(tmp_path, monkeypatch)
+    cache = tmp_path / "cache"
+    asked: list[str] = []
+
+    def serve(url: str, timeout: float) -> io.BytesIO:
+        asked.append(url)
+        return io.BytesIO(path.read_bytes() if len(asked) > 1 else b"a proxy's login page")
+
+    monkeypatch.setattr(urllib.request, "urlopen", serve)
+    monkeypatch.setenv("GANWRIGHT_CACHE", str(cache))
+    monkeypatch.delenv("GANWRIGHT_INCEPTION", raising=False)
+    with pytest.raises(MetricError, match="not the published"):
+        open_extractor("inception")
+    assert not list(cache.iterdir())
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    extractor = open_extractor("inception")
+    assert torch.equal(torch.get_rng_state(), before)  # opening one in a training changes nothing there
+    open_extractor("inception")
+    assert len(asked) == 2 and [f.name for f in cache.iterdir()] == [INCEPTION_FILE]
+    images = np.random.default_rng(0).integers(0, 256, (2, 299, 299, 3), dtype=np.uint8)
+    with torch.no_grad():
+        features, logits = network(torch.from_numpy(images).permute(0, 3, 1, 2) / 127.5 - 1)
+    found = extractor(images)
+    assert np.abs(found.features - features.numpy()).max() <= 2e-5 * features.abs().max()
+    assert np.abs(found.logits - logits.numpy()).max() <= 2e-5 * logits.abs().max()
 
 
 def test_another_file_is_not_taken_for_inception(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,9 +202,63 @@ def test_bad_extractors_are_refused(tmp_path: Path) -> None:
         open_extractor("incepton")
     with pytest.raises(MetricError, match="does not exist"):
         open_extractor(str(tmp_path / "nothing.pt"))
+    with pytest.raises(SettingsError, match="'gpu' cannot be used"):
+        open_extractor("efficientnet-lite0", device="gpu")
     (tmp_path / "text.pt").write_text("hello")
     with pytest.raises(MetricError, match="TorchScript"):
         open_extractor(str(tmp_path / "text.pt"))
     (tmp_path / "text.onnx").write_text("hello")
     with pytest.raises(MetricError, match="ONNX"):
         open_extractor(str(tmp_path / "text.onnx"))
+
+
+class Flat(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(3 * 8 * 8, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.linear(x.flatten(1))
+
+
+class Named(nn.Module):
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"features": x.flatten(1)}
+
+
+class Same(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x
+
+
+@pytest.mark.parametrize(
+    ("network", "size", "message"),
+    [(Flat(), "", "fails on a float32 input"), (Named(), "@8", "dict, not a tensor"), (Same(), "@8", r"\(N, D\)")],
+)
+def test_extractors_that_do_not_fit_say_why(network: nn.Module, size: str, message: str, tmp_path: Path) -> None:
+    torch.jit.script(network).save(str(tmp_path / "net.pt"))
+    with pytest.raises(MetricError, match=message):
+        open_extractor(f"{tmp_path / 'net.pt'}{size}")
+
+
+def test_onnx_file_of_another_size_says_so(tmp_path: Path) -> None:
+    from onnx import TensorProto, helper, save
+
+    boxes = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 3, 32, 32]) for name in "xy"]
+    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "relu", boxes[:1], boxes[1:])
+    save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), tmp_path / "a.onnx")
+    with pytest.raises(MetricError, match="Expected: 32"):
+        open_extractor(str(tmp_path / "a.onnx"))
+
+
+@pytest.mark.slow
+def test_features_tell_classes_of_real_pictures_apart(real_data: Callable[[str], Path]) -> None:
+    """A linear probe; random weights reach 0.33, these about 0.7."""
+    source = open_images(real_data("cifar10-jpeg-test.tar.gz"))
+    index = np.random.default_rng(0).permutation(len(source))[:1500]
+    labels = source.labels[index]
+    features = open_extractor("efficientnet-lite0")(np.stack([source.decode(int(i)) for i in index])).features
+    probe = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=300))
+    score = probe.fit(features[:1000], labels[:1000]).score(features[1000:], labels[1000:])
+    print(f"probe: {score:.3f}")
+    assert score >= 0.6

@@ -43,6 +43,14 @@ def test_interval_covers_the_limit() -> None:
     assert 0.90 <= covered <= 0.98
 
 
+def test_few_samples_bias_it_downwards() -> None:
+    """As the warning says: log IS is a mutual information, whose plug-in bias is about -(K - 1) / (2 n) at most."""
+    rng = np.random.default_rng(4)
+    limit = np.log(inception_score(rng.normal(size=(100_000, 30)) * 4).value)
+    few = np.mean([np.log(inception_score(rng.normal(size=(60, 30)) * 4).value) for _ in range(200)])
+    assert -29 / 120 * 1.2 < few - limit < -0.05
+
+
 def test_splits_of_equal_parts() -> None:
     part = np.random.default_rng(2).normal(size=(30, 4))
     mean, spread = split_inception_score(np.tile(part, (10, 1)), 10)

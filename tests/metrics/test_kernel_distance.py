@@ -28,6 +28,13 @@ def test_equals_the_definition(chunk: int) -> None:
     assert kernel_distance(y, x, chunk=chunk).value == pytest.approx(by_loops(x, y), rel=1e-12)
 
 
+def test_tiles_do_not_matter() -> None:
+    rng = np.random.default_rng(6)
+    x, y = rng.normal(size=(70, 5)), rng.normal(size=(90, 5)) + 0.5
+    whole = kernel_distance(x, y)
+    assert kernel_distance(x, y, chunk=3) == pytest.approx(whole, rel=1e-9)
+
+
 def test_equals_sklearns_kernel() -> None:
     rng = np.random.default_rng(1)
     x, y = rng.normal(size=(200, 16)).astype(np.float32), rng.normal(size=(150, 16)).astype(np.float32) * 1.3

@@ -114,7 +114,7 @@ def open_judge(
     network = JudgeNetwork(channels, classes).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     meta = _load(network, folder)
     if meta is None:
-        _train(network, dataset, torch.device(device), quiet, max_seconds)
+        cut_at = _train(network, dataset, torch.device(device), quiet, max_seconds)
         network.cpu().eval()
         held_out = dataset.held_out_index[:5000]
         judge = Judge(network, math.nan, 0, "")
@@ -122,15 +122,18 @@ def open_judge(
         if len(held_out):
             predicted = judge.classify(dataset.images[held_out])
             accuracy = float((predicted == dataset.labels[held_out]).mean())
-        meta = {"accuracy": accuracy, "n_held_out": len(held_out)}
+        meta = {"accuracy": accuracy, "n_held_out": len(held_out), "cut_at": cut_at}
         _save(network, folder, meta)
     network.eval().requires_grad_(False).to(device)
     shares = np.bincount(dataset.labels[dataset.train_index], minlength=classes) / len(dataset.train_index)
-    name = f"judge {JUDGE_VERSION}/{key[:8]}"
+    # One cut short by the clock is another judge than one that was not.
+    cut = f" cut at {meta['cut_at']:.0f} steps" if meta["cut_at"] else ""
+    name = f"judge {JUDGE_VERSION}/{key[:8]}{cut}"
     return Judge(network, meta["accuracy"], int(meta["n_held_out"]), name, shares)
 
 
-def _train(network: JudgeNetwork, dataset: ImageDataset, device: torch.device, quiet: bool, max_seconds: float) -> None:
+def _train(network: JudgeNetwork, dataset: ImageDataset, device: torch.device, quiet: bool, max_seconds: float) -> int:
+    """Train it; returns 0, or the steps done where time ran out."""
     assert dataset.labels is not None
     with torch.random.fork_rng(devices=[]), _one_thread():
         torch.manual_seed(0)
@@ -145,7 +148,7 @@ def _train(network: JudgeNetwork, dataset: ImageDataset, device: torch.device, q
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total_steps=steps)
         labels, order, started = dataset.labels, np.zeros(0, np.int64), time.monotonic()
         with progress("training the judge of classes", steps, quiet=quiet) as advance:
-            for _ in range(steps):
+            for done in range(1, steps + 1):
                 if len(order) < min(_BATCH, len(index)):
                     order = np.concatenate([order, generator.permutation(index)])
                 rows, order = order[:_BATCH], order[_BATCH:]
@@ -156,8 +159,9 @@ def _train(network: JudgeNetwork, dataset: ImageDataset, device: torch.device, q
                 optimizer.step()
                 schedule.step()
                 advance()
-                if time.monotonic() - started > max_seconds:
-                    break
+                if time.monotonic() - started > max_seconds and done < steps:
+                    return done
+    return 0
 
 
 @contextlib.contextmanager
@@ -191,7 +195,7 @@ def _load(network: JudgeNetwork, folder: Path) -> dict[str, float] | None:
     try:
         network.load_state_dict(load_file(folder / "judge.safetensors"))
         meta: dict[str, float] = json.loads((folder / "meta.json").read_text())
-        return {"accuracy": meta["accuracy"], "n_held_out": meta["n_held_out"]}
+        return {key: float(meta[key]) for key in ("accuracy", "n_held_out", "cut_at")}
     except Exception:  # not there yet, or damaged: it is trained anew
         return None
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from ganwright.errors import ProvenanceError
@@ -41,6 +41,7 @@ class Estimate:
         interval: How the interval was made, such as "95 %, delta method".
         higher_is_better: Direction.
         warnings: What a reader must know (bias at small n, say).
+        details: Further figures of the same measurement by name (`subset_std`, say); not intervals.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Estimate:
     interval: str
     higher_is_better: bool
     warnings: tuple[str, ...] = ()
+    details: Mapping[str, float] = field(default_factory=dict)
 
     def __str__(self) -> str:
         return f"{self.label} {self.value:.4g} [{self.low:.4g}, {self.high:.4g}] (n = {self.n})"

@@ -16,11 +16,11 @@ import torch
 from ganwright.config import EvalSettings
 from ganwright.data.images import ImageDataset
 from ganwright.data.spec import Dataset
-from ganwright.errors import MetricError
+from ganwright.errors import MetricError, SettingsError
 from ganwright.metrics.class_accuracy import Judge, open_judge
 from ganwright.metrics.estimate import Evaluation, Provenance
 from ganwright.metrics.extractors import Extractor, Features, open_extractor
-from ganwright.metrics.features import cached_features, extract, source_features
+from ganwright.metrics.features import Extracted, cached_features, extract, source_features
 from ganwright.metrics.measured import Measured
 from ganwright.metrics.pixels import pick
 from ganwright.metrics.registry import Metric, choose_metrics
@@ -77,11 +77,12 @@ class Evaluator:
             key = ["dataset", self.dataset.spec.fingerprint, ",".join(map(str, index))]
             images = (self.dataset.images[i] for i in index)
             note = "features of the real images"
-            self._reference = cached_features(
+            found = cached_features(
                 key,
                 self.extractor,
-                lambda: extract(self.extractor, images, len(index), note=note, quiet=self.quiet),
+                lambda: Extracted(extract(self.extractor, images, len(index), note=note, quiet=self.quiet)),
             )
+            self._reference = found.features
         return self._reference
 
     def judge(self) -> Judge:
@@ -126,6 +127,10 @@ class Evaluator:
 
 def compute(metrics: dict[str, Metric], measured: Measured) -> Evaluation:
     """All estimates of the chosen metrics."""
+    features = measured.samples.features
+    if (features == features[0]).all() and metrics.keys() & {"fd", "kid", "is"}:
+        alike = "all samples have the same features: the generator makes one image"
+        measured = replace(measured, warnings=(*measured.warnings, alike))
     return Evaluation.of(estimate for metric in metrics.values() for estimate in metric.compute(measured))
 
 
@@ -168,6 +173,8 @@ def evaluate_images(
     Raises:
         DataError, MetricError, SettingsError: See `source_features`, `open_extractor`, `choose_metrics`.
     """
+    if n is not None and n < 2:
+        raise SettingsError(f"{n} images are too few to measure.", where="n", fix="choose at least 2, or leave it out")
     choose_metrics(metrics)
     network = open_extractor(extractor, device=device, weights=weights)
     available = {"reference", *(("logits",) if network.has_logits else ())}

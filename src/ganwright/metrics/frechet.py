@@ -12,14 +12,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import scipy.linalg
 
+from ganwright.metrics.constants import FEW
 from ganwright.metrics.estimate import Estimate
 from ganwright.metrics.moments import CHUNK, Float64Array, FloatArray, Moments, check_same_width
 
 if TYPE_CHECKING:
     from ganwright.metrics.measured import Measured
-
-FEW = 10_000
-"""Below this many samples the bias of the estimate is worth a warning."""
 
 
 @dataclass(frozen=True)

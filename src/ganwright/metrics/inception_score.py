@@ -11,7 +11,7 @@ import numpy.typing as npt
 import scipy.special
 
 from ganwright.errors import MetricError
-from ganwright.metrics.constants import Z95
+from ganwright.metrics.constants import FEW, Z95
 from ganwright.metrics.estimate import Estimate
 
 if TYPE_CHECKING:
@@ -29,7 +29,8 @@ def inception_score(logits: npt.NDArray[np.floating]) -> InceptionScore:
     """Score of class logits (n, K), without splits.
 
     The influence of a sample on the score's logarithm is, to first order, its own divergence KL(p(y|x) ‖ p(y)):
-    the marginal is where that mean is smallest, so its own variation does not count.
+    the marginal is where that mean is smallest, so its own variation does not count. The plug-in marginal biases
+    the score downwards, by about (effective classes - 1) / (2 n) in the logarithm; that is not in the error.
 
     Raises:
         MetricError: Fewer than two rows, or values that are not finite.
@@ -62,6 +63,9 @@ def estimate(measured: Measured) -> list[Estimate]:
     value, error = inception_score(measured.samples.logits)
     provenance = replace(measured.provenance, reference="", n_reference=0)
     warnings = measured.warnings
+    if measured.n < FEW:
+        low = f"n = {measured.n:,}: the score is biased downwards below {FEW:,} samples; compare only at equal n"
+        warnings = (*warnings, low)
     if not measured.inception:
         warnings = (
             *warnings,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +11,8 @@ import numpy.typing as npt
 from ganwright.metrics.class_accuracy import Judge
 from ganwright.metrics.constants import Z95
 from ganwright.metrics.estimate import Estimate, Provenance
-from ganwright.metrics.extractors import INCEPTION_SHA256_PREFIX, Features
+from ganwright.metrics.extractor_base import Features
+from ganwright.metrics.extractor_inception import INCEPTION_SHA256_PREFIX
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,7 @@ class Measured:
         *,
         better: bool,
         warnings: tuple[str, ...] = (),
+        details: Mapping[str, float] | None = None,
     ) -> Estimate:
         """An estimate with a normal 95 % interval from a delta-method standard error."""
         return Estimate(
@@ -79,4 +81,5 @@ class Measured:
             "95 %, delta method over samples and reference",
             better,
             (*warnings, *self.warnings),
+            details or {},
         )

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeVar
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
 class ConvNorm(nn.Module):
@@ -66,6 +71,13 @@ def same_padding(size: torch.Size, kernel: tuple[int, ...], stride: tuple[int, .
     totals = [max((-(-s // st) - 1) * st + k - s, 0) for s, k, st in zip(size, kernel, stride, strict=True)]
     (top, left) = (totals[0] // 2, totals[1] // 2)
     return left, totals[1] - left, top, totals[0] - top
+
+
+def uninitialised(make: Callable[[], Network]) -> Network:
+    """A network whose weights are about to be loaded: no time spent, and no random numbers of the caller's drawn."""
+    with torch.device("meta"):
+        network = make()
+    return network.to_empty(device="cpu")
 
 
 def for_inference(network: nn.Module) -> nn.Module:
