@@ -116,6 +116,7 @@ def test_a_judge_cut_short_is_another_judge() -> None:
 
 
 def test_damaged_cache_is_made_again() -> None:
+    shutil.rmtree(cache_folder() / "judges", ignore_errors=True)
     data = blob_dataset()
     open_judge(data, quiet=True)
     (file,) = (cache_folder() / "judges").rglob("*.safetensors")

@@ -24,9 +24,9 @@ from torch import nn
 from ganwright.data.sources import open_images
 from ganwright.errors import MetricError, SettingsError
 from ganwright.metrics import extractor_inception
-from ganwright.metrics.extractor_base import resize
 from ganwright.metrics.extractor_inception import INCEPTION_FILE, Inception, find_inception
 from ganwright.metrics.extractors import open_extractor
+from ganwright.metrics.resizing import to_input
 from ganwright.networks.efficientnet_lite import EfficientNetLite0
 from ganwright.networks.folded import for_inference, same_padding
 from ganwright.networks.inception import InceptionV3
@@ -48,8 +48,8 @@ def test_folding_batch_norm_changes_nothing(make: type[nn.Module], side: int) ->
     network = with_random_statistics(make())
     x = torch.rand(2, 3, side, side) * 2 - 1
     with torch.no_grad():
-        features, logits = network(x)
-        folded_features, folded_logits = for_inference(copy.deepcopy(network))(x)
+        features, logits = network(x)[:2]
+        folded_features, folded_logits = for_inference(copy.deepcopy(network))(x)[:2]
     assert (features - folded_features).abs().max() <= 2e-5 * features.abs().max()
     assert (logits - folded_logits).abs().max() <= 2e-5 * logits.abs().max()
 
@@ -87,7 +87,7 @@ def test_features_do_not_depend_on_the_batch() -> None:
 @pytest.mark.parametrize("side", [17, 64, 400])
 def test_resize_is_pillows_float_bicubic(side: int) -> None:
     image = np.random.default_rng(1).integers(0, 256, (side, side), dtype=np.uint8)
-    ours = resize(image[None, :, :, None], 96, torch.device("cpu"))[0, 0].numpy()
+    ours = to_input(image[None, :, :, None], 96, torch.device("cpu"))[0, 0].numpy()
     pillow = np.asarray(Image.fromarray(image.astype(np.float32), "F").resize((96, 96), Image.Resampling.BICUBIC))
     assert np.abs(ours - pillow.clip(0, 255)).max() < 0.02
 
@@ -145,7 +145,7 @@ def test_inception_is_fetched_once_and_loads(tmp_path: Path, monkeypatch: pytest
     assert len(asked) == 2 and [f.name for f in cache.iterdir()] == [INCEPTION_FILE]
     images = np.random.default_rng(0).integers(0, 256, (2, 299, 299, 3), dtype=np.uint8)
     with torch.no_grad():
-        features, logits = network(torch.from_numpy(images).permute(0, 3, 1, 2) / 127.5 - 1)
+        features, logits, _ = network((torch.from_numpy(images).permute(0, 3, 1, 2).float() - 128) / 128)
     found = extractor(images)
     assert np.abs(found.features - features.numpy()).max() <= 2e-5 * features.abs().max()
     assert np.abs(found.logits - logits.numpy()).max() <= 2e-5 * logits.abs().max()

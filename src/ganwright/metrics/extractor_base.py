@@ -1,7 +1,7 @@
-"""What a feature extractor is, and how images of any size are brought to its input.
+"""What a feature extractor is.
 
-The extractors themselves are in files of their own, listed in `extractors.py`; how features are compared lives
-elsewhere.
+The extractors themselves are in files of their own, listed in `extractors.py`; how images are brought to their input is
+in `resizing.py`, and how features are compared elsewhere.
 """
 
 from __future__ import annotations
@@ -14,18 +14,28 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ganwright.errors import SettingsError
+from ganwright.metrics.resizing import to_input
 
 
 @dataclass(frozen=True)
 class Features:
-    """What an extractor found: `features` float32 (N, D) and `logits` float32 (N, K) or None."""
+    """What an extractor found, perhaps memory-mapped.
+
+    Attributes:
+        features: float32 (N, D).
+        logits: float32 (N, K), or None.
+        spatial: float32 (N, S): features that keep their place in the image, flattened, or None.
+    """
 
     features: npt.NDArray[np.float32]
     logits: npt.NDArray[np.float32] | None
+    spatial: npt.NDArray[np.float32] | None = None
+
+    def __len__(self) -> int:
+        return len(self.features)
 
 
 class Extractor(ABC):
@@ -36,8 +46,10 @@ class Extractor(ABC):
         version: Changes whenever its numbers may.
         feature_dim: D.
         has_logits: Whether it classifies, as the Inception score needs.
+        has_spatial: Whether it gives features that keep their place, as sFID needs.
         preprocessing: What is done to an image before the network, in words.
         size: Side of the network's input, in pixels.
+        resize: How images are brought to that size, a key of `resizing.RESIZES`.
         cpu_batch: Images at a time on a CPU. Few: activations that outgrow the allocator's largest pooled block
             (32 MB) are mapped anew by every layer, which made EfficientNet-Lite0 four times slower (measured).
         gpu_batch: Images at a time elsewhere.
@@ -47,8 +59,10 @@ class Extractor(ABC):
     version: str
     feature_dim: int
     has_logits: bool
+    has_spatial = False
     preprocessing: str
     size: int
+    resize = "clean"
     cpu_batch = 4
     gpu_batch = 64
 
@@ -57,8 +71,8 @@ class Extractor(ABC):
         self.batch_size = self.cpu_batch if self.device.type == "cpu" else self.gpu_batch
 
     @abstractmethod
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Float images (N, 3, size, size) in 0..255 to features and logits."""
+    def forward(self, images: Tensor) -> tuple[Tensor | None, ...]:
+        """Float images (N, 3, size, size) in 0..255 to features, logits and spatial features; the last two may lack."""
 
     @torch.no_grad()
     def __call__(self, images: Sequence[npt.NDArray[np.uint8]] | npt.NDArray[np.uint8]) -> Features:
@@ -67,37 +81,22 @@ class Extractor(ABC):
         Args:
             images: (N, H, W, C), or N images (H, W, C) of any and mixed sizes.
         """
-        features, logits = [], []
+        parts: list[list[npt.NDArray[np.float32]]] = [[], [], []]
         for start in range(0, len(images), self.batch_size):
-            chunk = _resize_each(images[start : start + self.batch_size], self.size, self.device)
+            chunk = self._to_input(images[start : start + self.batch_size])
             with _full_precision(self.device):
-                found, classes = self.forward(chunk)
-            features.append(found.float().cpu().numpy())
-            if classes is not None:
-                logits.append(classes.float().cpu().numpy())
-        if not features:
-            return Features(np.zeros((0, self.feature_dim), np.float32), None)
-        return Features(np.concatenate(features), np.concatenate(logits) if logits else None)
+                found = self.forward(chunk)
+            for part, tensor in zip(parts, found, strict=False):
+                if tensor is not None:
+                    part.append(tensor.float().cpu().numpy())
+        features, logits, spatial = (np.concatenate(part) if part else None for part in parts)
+        return Features(np.zeros((0, self.feature_dim), np.float32) if features is None else features, logits, spatial)
 
-
-def resize(images: npt.NDArray[np.uint8], size: int, device: torch.device) -> Tensor:
-    """Images (N, H, W, C) to float RGB (N, 3, size, size) in 0..255, bicubic with antialiasing, not rounded.
-
-    This is clean-fid's definition of resizing (Parmar et al. 2022), computed in float.
-    """
-    x = torch.from_numpy(np.array(images)).to(device).permute(0, 3, 1, 2).float()
-    if x.shape[-2:] != (size, size):
-        x = F.interpolate(x, (size, size), mode="bicubic", antialias=True, align_corners=False).clamp(0, 255)
-    return x.expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
-
-
-def _resize_each(
-    images: Sequence[npt.NDArray[np.uint8]] | npt.NDArray[np.uint8], size: int, device: torch.device
-) -> Tensor:
-    if isinstance(images, np.ndarray):
-        return resize(images, size, device)
-    resized = torch.cat([resize(image[None], size, device) for image in images])
-    return resized.contiguous(memory_format=torch.channels_last)
+    def _to_input(self, images: Sequence[npt.NDArray[np.uint8]] | npt.NDArray[np.uint8]) -> Tensor:
+        if isinstance(images, np.ndarray):
+            return to_input(images, self.size, self.device, self.resize)
+        resized = [to_input(image[None], self.size, self.device, self.resize) for image in images]
+        return torch.cat(resized).contiguous(memory_format=torch.channels_last)
 
 
 def _usable(device: torch.device | str) -> torch.device:
@@ -123,8 +122,3 @@ def _full_precision(device: torch.device) -> Iterator[None]:
         flags = torch.backends.cudnn.flags
         with flags(enabled=True, benchmark=False, deterministic=False, allow_tf32=False):
             yield
-
-
-def resized_text(size: int) -> str:
-    """How `resize` is named in `Extractor.preprocessing`."""
-    return f"bicubic antialiased float resize to {size}x{size}"

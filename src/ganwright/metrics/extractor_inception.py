@@ -13,7 +13,9 @@ from torch import Tensor, nn
 
 from ganwright.errors import MetricError
 from ganwright.files import atomic_path, cache_folder
-from ganwright.metrics.extractor_base import Extractor, resized_text
+from ganwright.metrics.extractor_base import Extractor
+from ganwright.metrics.protocols import PROTOCOLS, Protocol
+from ganwright.metrics.resizing import resize_name
 from ganwright.networks.efficientnet_lite import read_weights
 from ganwright.networks.folded import for_inference, uninitialised
 from ganwright.networks.inception import InceptionV3
@@ -33,19 +35,24 @@ class Inception(Extractor):
         device: Where to compute.
         weights: The published weights file; None: see `find_inception`.
         network: A network with weights already, for tests and conversions; `version` must then be told apart.
+        protocol: Says how images are resized and scaled; None: clean-fid's way.
     """
 
     name, feature_dim, has_logits, size = "inception", 2048, True, 299
+    has_spatial = True
     cpu_batch = 8
-    preprocessing = resized_text(299) + ", x / 127.5 - 1"
 
     def __init__(
         self,
         device: torch.device | str = "cpu",
         weights: Path | None = None,
         network: InceptionV3 | None = None,
+        protocol: Protocol | None = None,
     ) -> None:
         super().__init__(device)
+        protocol = protocol or PROTOCOLS["clean-fid"]
+        self.resize, self.centre, self.scale = protocol.resize, protocol.centre, protocol.scale
+        self.preprocessing = f"{resize_name(self.resize, 299)}, (x - {self.centre:g}) / {self.scale:g}"
         if network is None:
             network = uninitialised(InceptionV3)
             network.load_state_dict(read_weights(str(find_inception(weights))))
@@ -54,10 +61,10 @@ class Inception(Extractor):
             self.version = "custom-" + _hash_state(network)
         self.network = for_inference(network).to(self.device)
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Features (N, 2048) and logits without bias (N, 1008)."""
-        features, logits = self.network(images / 127.5 - 1)
-        return features, logits
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Features (N, 2048), logits without bias (N, 1008) and spatial features (N, 2023)."""
+        features, logits, spatial = self.network((images - self.centre) / self.scale)
+        return features, logits, spatial
 
 
 def find_inception(weights: Path | None = None) -> Path:

@@ -12,6 +12,7 @@ from ganwright.metrics.extractor_base import Extractor, Features
 from ganwright.metrics.extractor_efficientnet import EfficientNetLite
 from ganwright.metrics.extractor_file import FILE_ENDINGS, UserFile, split_size
 from ganwright.metrics.extractor_inception import Inception
+from ganwright.metrics.protocols import Protocol
 
 __all__ = ["EXTRACTORS", "Extractor", "Features", "open_extractor"]
 
@@ -22,7 +23,13 @@ EXTRACTORS: dict[str, Callable[..., Extractor]] = {
 """Extractors by name; files of the user's own need no row."""
 
 
-def open_extractor(name: str, *, device: torch.device | str = "cpu", weights: Path | None = None) -> Extractor:
+def open_extractor(
+    name: str,
+    *,
+    device: torch.device | str = "cpu",
+    weights: Path | None = None,
+    protocol: Protocol | None = None,
+) -> Extractor:
     """Open an extractor by name, or the user's own TorchScript or ONNX file.
 
     Raises:
@@ -30,7 +37,8 @@ def open_extractor(name: str, *, device: torch.device | str = "cpu", weights: Pa
         MetricError: Its weights are missing or wrong.
     """
     if name in EXTRACTORS:
-        return EXTRACTORS[name](device=device, weights=weights)
+        follows = {} if protocol is None or name != "inception" else {"protocol": protocol}
+        return EXTRACTORS[name](device=device, weights=weights, **follows)
     if split_size(name)[0].endswith(FILE_ENDINGS):
         return UserFile(name, device)
     raise SettingsError(

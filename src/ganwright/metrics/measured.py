@@ -13,6 +13,7 @@ from ganwright.metrics.constants import Z95
 from ganwright.metrics.estimate import Estimate, Provenance
 from ganwright.metrics.extractor_base import Features
 from ganwright.metrics.extractor_inception import INCEPTION_SHA256_PREFIX
+from ganwright.metrics.protocols import PROTOCOLS, Protocol
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,10 @@ class Measured:
         class_names: Names of the classes.
         judge: Who read the classes.
         warnings: What holds for all numbers (skipped files, say).
+        held_out: Features of real images that were not trained on, or None.
+        sample_classes: Class of each sample (n,) where known (asked for, or of a labelled folder), or None.
+        reference_classes: The same of the reference.
+        protocol: How the statistics are computed.
     """
 
     samples: Features
@@ -38,6 +43,10 @@ class Measured:
     class_names: Sequence[str] = ()
     judge: Judge | None = None
     warnings: tuple[str, ...] = ()
+    held_out: Features | None = None
+    sample_classes: npt.NDArray[np.int64] | None = None
+    reference_classes: npt.NDArray[np.int64] | None = None
+    protocol: Protocol = PROTOCOLS["custom"]
 
     @property
     def n(self) -> int:
@@ -66,10 +75,11 @@ class Measured:
         error: float,
         *,
         better: bool,
+        interval: str = "95 %, delta method over samples and reference",
         warnings: tuple[str, ...] = (),
         details: Mapping[str, float] | None = None,
     ) -> Estimate:
-        """An estimate with a normal 95 % interval from a delta-method standard error."""
+        """An estimate with a normal 95 % interval from a standard error."""
         return Estimate(
             name,
             label,
@@ -78,7 +88,7 @@ class Measured:
             value + Z95 * error,
             self.n,
             self.provenance,
-            "95 %, delta method over samples and reference",
+            interval,
             better,
             (*warnings, *self.warnings),
             details or {},

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 from ganwright.networks.folded import ConvNorm
 
+SPATIAL_CHANNELS = 7
+
 
 def _conv(inputs: int, outputs: int, kernel: int | tuple[int, int], stride: int = 1, pad: bool = False) -> ConvNorm:
     size = (kernel, kernel) if isinstance(kernel, int) else kernel
@@ -138,9 +140,10 @@ class InceptionE(nn.Module):
 
 
 class InceptionV3(nn.Module):
-    """Images (N, 3, 299, 299) in [-1, 1] to features (N, 2048) and logits (N, 1008).
+    """Images (N, 3, 299, 299) in [-1, 1] to features (N, 2048), logits (N, 1008) and spatial features (N, 2023).
 
-    The logits leave out the last layer's bias, as the Inception score of Salimans et al. 2016 does.
+    The logits leave out the last layer's bias, as the Inception score of Salimans et al. 2016 does. The spatial ones
+    are the first 7 channels of the 17x17 map that the graph calls `mixed_6/conv`, as sFID has them (Nash et al. 2021).
     """
 
     feature_dim = 2048
@@ -165,14 +168,16 @@ class InceptionV3(nn.Module):
         self.Mixed_7c = InceptionE(2048, max_pool=True)
         self.fc = nn.Linear(2048, 1008)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Pooled features (N, 2048) and logits without bias (N, 1008)."""
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Pooled features (N, 2048), logits without bias (N, 1008), spatial features (N, 2023), channels last."""
         x = self.Conv2d_2b_3x3(self.Conv2d_2a_3x3(self.Conv2d_1a_3x3(x)))
         x = F.max_pool2d(x, 3, stride=2)
         x = self.Conv2d_4a_3x3(self.Conv2d_3b_1x1(x))
         x = F.max_pool2d(x, 3, stride=2)
         x = self.Mixed_5d(self.Mixed_5c(self.Mixed_5b(x)))
-        x = self.Mixed_6e(self.Mixed_6d(self.Mixed_6c(self.Mixed_6b(self.Mixed_6a(x)))))
+        x = self.Mixed_6d(self.Mixed_6c(self.Mixed_6b(self.Mixed_6a(x))))
+        spatial = x[:, :SPATIAL_CHANNELS].permute(0, 2, 3, 1).flatten(1)  # the 1x1 branch comes first
+        x = self.Mixed_6e(x)
         x = self.Mixed_7c(self.Mixed_7b(self.Mixed_7a(x)))
         features = x.mean(dim=(2, 3))
-        return features, F.linear(features, self.fc.weight)
+        return features, F.linear(features, self.fc.weight), spatial
