@@ -6,7 +6,11 @@ import numpy as np
 import pytest
 
 from ganwright.errors import MetricError
-from ganwright.metrics.inception_score import inception_score, split_inception_score
+from ganwright.metrics.estimate import Provenance
+from ganwright.metrics.extractor_base import Features
+from ganwright.metrics.inception_score import estimate, inception_score, split_inception_score
+from ganwright.metrics.measured import Measured
+from ganwright.metrics.protocols import find_protocol
 
 
 def test_sure_and_balanced_gives_the_number_of_classes() -> None:
@@ -63,3 +67,42 @@ def test_refuses_bad_input() -> None:
         inception_score(np.zeros((1, 5)))
     with pytest.raises(MetricError, match="NaN"):
         inception_score(np.full((3, 5), np.nan))
+
+
+@pytest.mark.parametrize("shuffled", [False, True])
+def test_splits_as_torch_fidelity_cuts_them(shuffled: bool) -> None:
+    logits = np.random.default_rng(3).normal(size=(103, 6)) * 3
+    order = np.random.RandomState(2020).permutation(103) if shuffled else np.arange(103)
+    p = np.exp(logits[order])
+    p /= p.sum(axis=1, keepdims=True)
+    scores = []
+    for i in range(10):
+        part = p[i * 103 // 10 : (i + 1) * 103 // 10]
+        scores.append(np.exp((part * np.log(part / part.mean(axis=0))).sum(axis=1).mean()))
+    found = split_inception_score(logits, 10, shuffled=shuffled, seed=2020)
+    assert found == pytest.approx((np.mean(scores), np.std(scores)), rel=1e-10)
+
+
+def measured(logits: np.ndarray | None, n: int, protocol: str = "torch-fidelity") -> Measured:
+    features = Features(np.zeros((n, 2), np.float32), logits)
+    return Measured(features, features, Provenance("net/1", "none", "data", n), protocol=find_protocol(protocol))
+
+
+def test_estimates_follow_the_protocol() -> None:
+    logits = (np.random.default_rng(5).normal(size=(50, 4)) * 3).astype(np.float32)
+    whole, splits = estimate(measured(logits, 50))
+    mean, std = split_inception_score(logits, 10, shuffled=True, seed=2020)
+    assert (whole.name, splits.name) == ("is", "is-splits")
+    assert whole.value == inception_score(logits).value
+    assert splits.value == mean
+    assert splits.details["split_std"] == std
+    assert splits.low < splits.value < splits.high
+    assert splits.high / splits.low == pytest.approx(whole.high / whole.low)
+    assert estimate(measured(logits, 50, "clean-fid"))[1].value == split_inception_score(logits, 10)[0]
+    assert splits.value != estimate(measured(logits, 50, "clean-fid"))[1].value
+
+
+def test_too_few_for_splits_or_no_logits() -> None:
+    logits = np.random.default_rng(6).normal(size=(19, 4)).astype(np.float32)
+    assert [found.name for found in estimate(measured(logits, 19))] == ["is"]
+    assert estimate(measured(None, 19)) == []

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import warnings
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 from sklearn.metrics.pairwise import polynomial_kernel
 
 from ganwright.errors import MetricError
-from ganwright.metrics.kernel import kernel_distance, subset_kernel_distance
+from ganwright.metrics.estimate import Provenance
+from ganwright.metrics.extractor_base import Features
+from ganwright.metrics.kernel import estimate, kernel_distance, subset_kernel_distance, whole_and_subsets
+from ganwright.metrics.measured import Measured
+from ganwright.metrics.protocols import find_protocol
 
 
 def by_loops(x: np.ndarray, y: np.ndarray) -> float:
@@ -92,5 +100,74 @@ def test_refuses_bad_input() -> None:
     x = np.ones((5, 3))
     with pytest.raises(MetricError, match="at least 2"):
         kernel_distance(x[:1], x)
-    with pytest.raises(MetricError, match="NaN"):
+    with pytest.raises(MetricError, match="not finite"):
         kernel_distance(x * np.nan, x)
+    with pytest.raises(MetricError, match="dimensions"):
+        kernel_distance(x, x[:, :2])
+
+
+def features(seed: int, n: int, d: int) -> np.ndarray:
+    """Non-negative and correlated, like those of a network."""
+    rng = np.random.default_rng(seed)
+    mixed = rng.normal(size=(n, 8)) @ np.random.default_rng(9).normal(size=(8, d)) * 0.2
+    return np.maximum(mixed + 0.1 * rng.normal(size=(n, d)), 0).astype(np.float32)
+
+
+def test_single_precision_is_enough() -> None:
+    """Large enough for float32 tiles; against the definition in float64, in any order and any tiling."""
+    x, y = features(0, 700, 256), features(1, 900, 256) * np.float32(1.1)
+    assert len(x) * len(y) * 256 > 1 << 26
+    kernel = [polynomial_kernel(a.astype(float), b.astype(float), degree=3) for a, b in ((x, x), (y, y), (x, y))]
+    off = [(k.sum() - np.trace(k)) / (len(k) * (len(k) - 1)) for k in kernel[:2]]
+    expected, typical = sum(off) - 2 * kernel[2].mean(), kernel[2].mean()
+    exact = kernel_distance(x.astype(float), y.astype(float))
+    assert exact.value == pytest.approx(expected, rel=1e-9)
+    order = np.random.default_rng(2).permutation(700)
+    for found in (kernel_distance(x, y), kernel_distance(x[order], y, chunk=333)):
+        assert abs(found.value - expected) < 1e-6 * typical
+        assert found.standard_error == pytest.approx(exact.standard_error, rel=1e-4)
+
+
+def test_subsets_drawn_as_torch_fidelity_draws_them() -> None:
+    """Its procedure, written out: one RandomState for all subsets, first the samples, then the reference."""
+    x, y = features(3, 90, 16), features(4, 70, 16) + np.float32(0.1)
+    rng, values = np.random.RandomState(7), []
+    for _ in range(12):
+        values.append(by_loops(x[rng.choice(90, 20, replace=False)], y[rng.choice(70, 20, replace=False)]))
+    expected = (np.mean(values), np.std(values))
+    assert subset_kernel_distance(x, y, subsets=12, size=20, seed=7) == pytest.approx(expected, rel=1e-4)
+    whole, *together = whole_and_subsets(x, y, subsets=12, size=20, seed=7)
+    assert together == pytest.approx(expected, rel=1e-4)
+    assert whole == pytest.approx(kernel_distance(x, y), rel=1e-9)
+
+
+def test_one_pass_equals_two_in_single_precision() -> None:
+    x, y = features(5, 700, 256), features(6, 900, 256) * np.float32(1.1)
+    whole, mean, std = whole_and_subsets(x, y, subsets=10, size=100, seed=3)
+    assert whole == pytest.approx(kernel_distance(x, y), rel=1e-9)
+    assert (mean, std) == pytest.approx(subset_kernel_distance(x, y, subsets=10, size=100, seed=3), abs=1e-7)
+
+
+def test_read_only_memory_is_read(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", features(5, 700, 256))
+    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
+    y = features(6, 900, 256)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert kernel_distance(mapped, y) == kernel_distance(np.array(mapped), y)
+
+
+def test_estimates_follow_the_protocol() -> None:
+    x, y = features(7, 60, 8), features(8, 80, 8) + np.float32(0.2)
+    protocol = replace(find_protocol("custom"), kid_subsets=5, kid_subset_size=60, seed=11)
+    inputs = Measured(Features(x, None), Features(y, None), Provenance("net/1", "none", "data", 80), protocol=protocol)
+    whole, subsets = estimate(inputs)
+    assert (whole.name, whole.label) == ("kid", "KD (net)")
+    assert whole.value == pytest.approx(by_loops(x, y), rel=1e-5)
+    assert subsets.name == "kid-subsets"
+    mean, std = subset_kernel_distance(x, y, subsets=5, size=60, seed=11)
+    assert subsets.value == pytest.approx(mean, rel=1e-6)
+    assert subsets.details == pytest.approx({"subset_std": std, "subsets": 5, "subset_size": 60}, rel=1e-4)
+    assert subsets.high - subsets.low == pytest.approx(whole.high - whole.low)
+    too_large = replace(inputs, protocol=replace(protocol, kid_subset_size=61))
+    assert [found.name for found in estimate(too_large)] == ["kid"]

@@ -1,4 +1,4 @@
-"""Inception score: exp E KL(p(y|x) ‖ p(y)) (Salimans et al. 2016)."""
+"""Inception score: exp E KL(p(y|x) ‖ p(y)) (Salimans et al. 2016), over all samples and over splits."""
 
 from __future__ import annotations
 
@@ -40,9 +40,26 @@ def inception_score(logits: npt.NDArray[np.floating]) -> InceptionScore:
     return InceptionScore(float(np.exp(divergences.mean())), float(error))
 
 
-def split_inception_score(logits: npt.NDArray[np.floating], splits: int = 10) -> tuple[float, float]:
-    """Mean and standard deviation over consecutive splits, as the score is usually published."""
-    scores = [float(np.exp(_divergences(part).mean())) for part in np.array_split(logits, splits)]
+def split_inception_score(
+    logits: npt.NDArray[np.floating], splits: int = 10, *, shuffled: bool = False, seed: int = 2020
+) -> tuple[float, float]:
+    """Mean and standard deviation over parts, as the score is usually published.
+
+    Part i holds samples i n / splits to (i + 1) n / splits, rounded down, as in torch-fidelity.
+
+    Args:
+        logits: (n, K).
+        splits: How many parts.
+        shuffled: Whether `RandomState(seed).permutation` orders the samples first.
+        seed: See `shuffled`.
+
+    Raises:
+        MetricError: A part has fewer than two samples, or values that are not finite.
+    """
+    n = len(logits)
+    order = np.random.RandomState(seed).permutation(n) if shuffled else np.arange(n)
+    parts = (order[i * n // splits : (i + 1) * n // splits] for i in range(splits))
+    scores = [float(np.exp(_divergences(logits[part]).mean())) for part in parts]
     return float(np.mean(scores)), float(np.std(scores))
 
 
@@ -58,30 +75,44 @@ def _divergences(logits: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
 
 
 def estimate(measured: Measured) -> list[Estimate]:
-    """The score over all samples (no splits), with a log-normal interval."""
-    assert measured.samples.logits is not None
-    value, error = inception_score(measured.samples.logits)
-    provenance = replace(measured.provenance, reference="", n_reference=0)
+    """The score over all samples, with a log-normal interval; and over parts, as it is usually published."""
+    logits = measured.samples.logits
+    if logits is None:
+        return []
+    value, error = inception_score(logits)
     warnings = measured.warnings
     if measured.n < FEW:
         low = f"n = {measured.n:,}: the score is biased downwards below {FEW:,} samples; compare only at equal n"
         warnings = (*warnings, low)
     if not measured.inception:
-        warnings = (
-            *warnings,
-            f"over the classes of {measured.extractor_name}, not those of the published score",
-        )
-    return [
-        Estimate(
-            "is",
-            measured.label("IS", "IS"),
-            value,
-            value * math.exp(-Z95 * error),
-            value * math.exp(Z95 * error),
-            measured.n,
-            provenance,
-            "95 %, delta method on the logarithm",
-            True,
-            warnings,
-        )
-    ]
+        other = f"over the classes of {measured.extractor_name}, not those of the published score"
+        warnings = (*warnings, other)
+    label, interval = measured.label("IS", "IS"), "95 %, delta method on the logarithm"
+    whole = Estimate(
+        "is",
+        label,
+        value,
+        value * math.exp(-Z95 * error),
+        value * math.exp(Z95 * error),
+        measured.n,
+        replace(measured.provenance, reference="", n_reference=0),
+        interval,
+        True,
+        warnings,
+    )
+    protocol = measured.protocol
+    splits = protocol.is_splits
+    if splits < 2 or measured.n < 2 * splits:
+        return [whole]
+    mean, std = split_inception_score(logits, splits, shuffled=protocol.is_shuffled, seed=protocol.seed)
+    published = replace(
+        whole,
+        name="is-splits",
+        label=f"{label}, mean of {splits} splits",
+        value=mean,
+        low=mean * math.exp(-Z95 * error),
+        high=mean * math.exp(Z95 * error),
+        interval=f"{interval} over all samples, around the mean of the splits",
+        details={"split_std": std, "splits": splits},
+    )
+    return [whole, published]
