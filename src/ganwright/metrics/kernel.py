@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 Array = npt.NDArray[np.float64]
 FloatArray = npt.NDArray[np.floating]
+Index = npt.NDArray[np.int64]
 
 TILE = 2048
 """Side of a tile: the rows, the columns and the tile itself then take 16 MB each at D = 2,048."""
@@ -60,7 +61,7 @@ def product_type(x: FloatArray, y: FloatArray) -> torch.dtype:
     return torch.float64 if small or np.float64 in (x.dtype, y.dtype) else torch.float32
 
 
-def block(x: FloatArray, rows: slice | npt.NDArray[np.int64], kind: torch.dtype, shift: Array | None = None) -> Tensor:
+def block(x: FloatArray, rows: slice, kind: torch.dtype, shift: Array | None = None) -> Tensor:
     """Some rows as a tensor; less `shift`, where one is given."""
     part = np.asarray(x[rows], np.float32 if kind == torch.float32 and shift is None else None)
     if shift is not None:
@@ -71,7 +72,12 @@ def block(x: FloatArray, rows: slice | npt.NDArray[np.int64], kind: torch.dtype,
 
 
 def tiles(
-    x: FloatArray, y: FloatArray | None, *, shift: Array | None = None, tile: int = TILE
+    x: FloatArray,
+    y: FloatArray | None,
+    *,
+    shift: Array | None = None,
+    tile: int = TILE,
+    kind: torch.dtype | None = None,
 ) -> Iterator[tuple[slice, slice, Tensor]]:
     """The products x·y of all pairs, tile by tile: (rows, columns, products), the products in a buffer used again.
 
@@ -80,10 +86,12 @@ def tiles(
         y: (m, D), or None: x itself; then only the tiles on and above the diagonal, since the rest mirrors them.
         shift: (D,) taken from both first. Distances stay, and are more precise near the middle of the data.
         tile: Side of a tile.
+        kind: Precision; None: see `product_type`.
     """
     other = x if y is None else y
-    kind = product_type(x, other)
+    kind = kind or product_type(x, other)
     buffer = torch.empty(min(tile, len(x)) * min(tile, len(other)), dtype=kind)
+
     for top in range(0, len(x), tile):
         rows = slice(top, min(top + tile, len(x)))
         a = block(x, rows, kind, shift)
@@ -203,9 +211,7 @@ def whole_and_subsets(
     return whole, float(values.mean()), float(values.std())
 
 
-def _draw(
-    x: FloatArray, y: FloatArray, subsets: int, size: int, seed: int
-) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
+def _draw(x: FloatArray, y: FloatArray, subsets: int, size: int, seed: int) -> Iterator[tuple[Index, Index]]:
     if min(len(x), len(y)) < size:
         raise MetricError(f"Subsets of {size} need as many samples; there are {min(len(x), len(y))}.")
     random = np.random.RandomState(seed)
