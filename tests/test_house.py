@@ -18,9 +18,10 @@ FLOORS = {
     **dict.fromkeys(("metrics", "recipes"), 2),
     "training": 3,
     "report": 4,
-    "api": 5,
-    "commands": 5,
-    **dict.fromkeys(("cli", "__init__"), 6),
+    "evaluating": 5,
+    "api": 6,
+    "commands": 6,
+    **dict.fromkeys(("cli", "__init__"), 7),
 }
 FILES = sorted(SOURCE.rglob("*.py"))
 

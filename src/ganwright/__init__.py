@@ -22,7 +22,6 @@ if TYPE_CHECKING:
         Evaluation,
         TrainedRun,
         describe_data,
-        evaluate,
         list_recipes,
         load_run,
         resume,
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
         write_report,
     )
     from ganwright.errors import GanwrightError
+    from ganwright.evaluating import evaluate, save_statistics
 
 _PLACES = {
     **dict.fromkeys(
@@ -38,7 +38,6 @@ _PLACES = {
             "Evaluation",
             "TrainedRun",
             "describe_data",
-            "evaluate",
             "list_recipes",
             "load_run",
             "resume",
@@ -48,6 +47,7 @@ _PLACES = {
         ),
         "ganwright.api",
     ),
+    **dict.fromkeys(("evaluate", "save_statistics"), "ganwright.evaluating"),
     "GanwrightError": "ganwright.errors",
 }
 _MODULES = ("data", "metrics", "recipes")
@@ -66,6 +66,7 @@ __all__ = [
     "recipes",
     "resume",
     "sample",
+    "save_statistics",
     "train",
     "write_report",
 ]

@@ -9,21 +9,18 @@ from typing import Any
 
 import torch
 
-from ganwright.config import EvalSettings
 from ganwright.data.inspection import DataReport, inspect_data
 from ganwright.data.spec import Dataset
-from ganwright.errors import MetricError
+from ganwright.evaluating import evaluate
 from ganwright.metrics.estimate import Evaluation
-from ganwright.metrics.evaluator import evaluate_images, make_evaluator
 from ganwright.metrics.neighbours import NeighbourSheet, nearest_neighbours
-from ganwright.recipes.base import SampleRequest
 from ganwright.recipes.registry import RecipeInfo, recipes
 from ganwright.report import write_report as write_html_report
 from ganwright.run import Run
 from ganwright.samples import ImageSamples, Samples
 from ganwright.training.journal import EVALUATION_SEED
 from ganwright.training.launch import open_data, resume_run, start_run
-from ganwright.training.restore import load_recipe
+from ganwright.training.restore import default_device, sample_run
 from ganwright.training.settings import RunSettings, read_settings_file, resolve
 
 __all__ = [
@@ -168,88 +165,16 @@ def sample(
     Raises:
         CheckpointError: There is no such checkpoint.
     """
-    if n < 1:
-        raise MetricError(f"n must be at least 1, not {n}.", where="n")
-    recipe = load_recipe(load_run(run), step=checkpoint, ema=ema, device=device or _default_device())
-    asked = [labels] * n if isinstance(labels, int) else labels
-    with torch.no_grad():
-        return recipe.sample(SampleRequest(n=n, seed=seed, labels=asked, options=options))
-
-
-def evaluate(
-    what: Any,
-    *,
-    reference: Any = None,
-    n: int | None = None,
-    metrics: Sequence[str] | None = None,
-    extractor: str | None = None,
-    checkpoint: int | str = "last",
-    device: str | None = None,
-    quiet: bool = False,
-) -> Evaluation:
-    """Evaluate a run, or a set of images against another.
-
-    Args:
-        what: A run, or images: a folder, archive, array or name.
-        reference: Real images to compare with; None, for a run: the data it was trained on.
-        n: Samples measured (of a run: its `eval_samples` by default; of a set: all).
-        metrics: Which; None: all that fit.
-        extractor: Over which features; None: the run's own, or efficientnet-lite0.
-        checkpoint: Of a run: a step, "last" or "best".
-        device: Where to compute; None: a GPU where there is one.
-        quiet: Show no progress.
-
-    Raises:
-        MetricError: Nothing to compare with, too few images, or no weights for the extractor.
-        DataError: The images cannot be read.
-    """
-    device = device or _default_device()
-    if not _is_run(what):
-        if reference is None:
-            raise MetricError("There is nothing to compare these images with.", fix="give --reference REAL_IMAGES")
-        chosen: dict[str, Any] = {} if metrics is None else {"metrics": tuple(metrics)}
-        return evaluate_images(
-            what,
-            reference,
-            n=n,
-            extractor=extractor or "efficientnet-lite0",
-            device=device,
-            quiet=quiet,
-            **chosen,
-        )
-    run = load_run(what)
-    settings = resolve(run.config["recipe"], run.config["settings"])
-    defaults = settings.evaluation
-    wanted = EvalSettings(
-        metrics=defaults.metrics if metrics is None else tuple(metrics),
-        extractor=extractor or defaults.extractor,
-        eval_samples=n or defaults.eval_samples,
+    return sample_run(
+        load_run(run),
+        n,
+        seed=seed,
+        labels=labels,
+        checkpoint=checkpoint,
+        ema=ema,
+        device=device or default_device(),
+        options=options,
     )
-    if reference is not None:
-        images = sample(run, wanted.eval_samples, seed=EVALUATION_SEED, checkpoint=checkpoint, device=device)
-        if not isinstance(images, ImageSamples):
-            raise MetricError("Only runs that make images can be compared with images.", where=run.path)
-        return evaluate_images(
-            images.images,
-            reference,
-            metrics=wanted.metrics,
-            extractor=wanted.extractor,
-            n=wanted.eval_samples,
-            device=device,
-            quiet=quiet,
-        )
-    dataset = _dataset_of(run, settings, None)
-    evaluator = make_evaluator(dataset, wanted, device=device, quiet=quiet) if dataset else None
-    if evaluator is None:
-        raise MetricError(
-            "The data this run was trained on cannot be opened, or no metric fits it.",
-            where=run.path,
-            fix="give --reference REAL_IMAGES",
-        )
-    samples = sample(run, wanted.eval_samples, seed=EVALUATION_SEED, checkpoint=checkpoint, device=device)
-    if not isinstance(samples, ImageSamples):
-        raise MetricError("No metric fits what this run makes.", where=run.path)
-    return evaluator.evaluate(samples)
 
 
 def write_report(run: str | Path | Run, *, data: Any = None, path: str | Path | None = None) -> Path:
@@ -301,13 +226,3 @@ def _neighbours(run: TrainedRun, data: Any) -> NeighbourSheet | None:
 def _dataset_of(run: Run, settings: RunSettings, data: Any) -> Dataset | None:
     source = run.config.get("data_source") if data is None else data
     return None if source is None else open_data(settings, source)
-
-
-def _is_run(what: Any) -> bool:
-    if isinstance(what, Run):
-        return True
-    return isinstance(what, str | Path) and (Path(what) / "run.yaml").is_file()
-
-
-def _default_device() -> str:
-    return "cuda" if torch.cuda.is_available() else "cpu"

@@ -178,24 +178,57 @@ def _step(text: str) -> int | str:
 def _evaluate(arguments: list[str]) -> None:
     from rich.console import Console
 
-    from ganwright import api, commands
+    from ganwright import commands, evaluating
     from ganwright.metrics.render import render
 
     options = commands.parse("evaluate", commands.Evaluate, arguments)
-    found = api.evaluate(
-        options.what,
-        reference=options.reference,
-        n=options.n,
-        metrics=options.metrics,
-        extractor=options.extractor,
-        checkpoint=_step(options.checkpoint),
-    )
+    if options.paired:
+        found = evaluating.evaluate_pairs(
+            options.what,
+            options.reference,
+            metrics=options.metrics,
+            extractor=options.extractor,
+            luma=options.luma,
+            shave=options.shave,
+            n=options.n,
+        )
+    else:
+        found = evaluating.evaluate(
+            options.what,
+            reference=options.reference,
+            held_out=options.held_out,
+            n=options.n,
+            metrics=options.metrics,
+            protocol=options.protocol,
+            extractor=options.extractor,
+            weights=options.weights,
+            checkpoint=_step(options.checkpoint),
+            report=options.report,
+            devices=options.devices,
+        )
     if options.json:
         import json
 
         sys.stdout.write(json.dumps(found.to_dict(), indent=2) + "\n")
     else:
         Console().print(render(found))
+
+
+def _statistics(arguments: list[str]) -> None:
+    from ganwright import commands, evaluating
+
+    options = commands.parse("statistics", commands.Statistics, arguments)
+    path = evaluating.save_statistics(
+        options.data,
+        options.out,
+        protocol=options.protocol,
+        extractor=options.extractor,
+        weights=options.weights,
+        with_features=options.features,
+        n=options.n,
+        devices=options.devices,
+    )
+    sys.stdout.write(f"{path}\n")
 
 
 def _report(arguments: list[str]) -> None:
@@ -242,6 +275,7 @@ VERBS: dict[str, tuple[Callable[[list[str]], None], str, str]] = {
     "resume": (_resume, "RUN", "train on from the last good checkpoint"),
     "sample": (_sample, "RUN -n 64", "make samples"),
     "evaluate": (_evaluate, "RUN|FOLDER", "measure a run, or images against --reference DATA"),
+    "statistics": (_statistics, "DATA --out FILE", "write reference statistics that evaluate and pytorch-fid read"),
     "report": (_report, "RUN", "write the HTML report"),
     "recipes": (_recipes, "", "list the recipes"),
     "data": (_data, "DATA", "say what is found in a data source"),

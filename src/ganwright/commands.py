@@ -75,18 +75,56 @@ class Evaluate:
     """Evaluate a run, or a set of images against another."""
 
     what: Positional[str]
+    """A run, a folder, archive or array of images, or a file of extracted features."""
     reference: str | None = None
-    """Real images to compare with; for a run, by default the data it was trained on."""
+    """Real images, or a file of their statistics; for a run, by default the data it was trained on."""
+    held_out: str | None = None
+    """Real images that were not trained on, where the reference is the training set: measures memorisation."""
+    paired: bool = False
+    """Compare image by image with the reference of the same name: PSNR, SSIM, MS-SSIM, MAE, feature distance."""
+    luma: bool = False
+    """With --paired: on the luma channel only, as super-resolution papers do."""
+    shave: int = 0
+    """With --paired: pixels left out at each border."""
     n: Annotated[int | None, tyro.conf.arg(aliases=["-n"])] = None
     """Samples measured."""
     metrics: tuple[str, ...] | None = None
     """Which metrics; by default all that fit."""
+    protocol: str | None = None
+    """clean-fid, pytorch-fid, torch-fidelity, stylegan, offline or custom: whose numbers these are to be."""
     extractor: str | None = None
-    """inception, efficientnet-lite0, or a TorchScript (.pt) or ONNX (.onnx) file."""
+    """efficientnet-lite0, inception, dinov2, clip, or a .pt, .onnx or .safetensors file."""
+    weights: Path | None = None
+    """The extractor's weights file, where it is not found by itself."""
     checkpoint: str = "last"
     """Of a run: a step, last or best."""
+    devices: int = 1
+    """Processes that extract features."""
+    report: Path | None = None
+    """Write an HTML report here."""
     json: bool = False
     """Print JSON."""
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Write the statistics of a set of images, to share or to compare with later; pytorch-fid reads the file too."""
+
+    data: Positional[str]
+    out: Path
+    """The .npz file to write."""
+    protocol: str | None = None
+    """As for evaluate."""
+    extractor: str | None = None
+    """As for evaluate."""
+    weights: Path | None = None
+    """As for evaluate."""
+    features: bool = True
+    """Store all features; without them only the Fréchet distance can be computed."""
+    n: Annotated[int | None, tyro.conf.arg(aliases=["-n"])] = None
+    """At most so many images."""
+    devices: int = 1
+    """Processes that extract features."""
 
 
 @dataclass(frozen=True)

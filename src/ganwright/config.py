@@ -78,8 +78,10 @@ class EvalSettings:
     """Steps between evaluations; 0: four over the run; -1: never."""
     metrics: tuple[str, ...] = ("fd", "kid", "is", "class-accuracy", "class-coverage")
     """Metrics by name; those that do not fit the data are left out."""
-    extractor: str = "efficientnet-lite0"
-    """Feature extractor: inception, efficientnet-lite0, or a TorchScript (.pt) or ONNX (.onnx) file."""
+    protocol: str = ""
+    """Named protocol: offline, clean-fid, pytorch-fid, torch-fidelity, stylegan, custom; by default the extractor's."""
+    extractor: str = ""
+    """Feature extractor: efficientnet-lite0 (the default), inception, or a file; by default the protocol's."""
     eval_samples: int = 1000
     """Generated samples an evaluation uses; as many real ones, or all where there are fewer."""
     best_by: str = "fd"

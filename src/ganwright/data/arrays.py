@@ -265,6 +265,45 @@ def _open_npz(path: Path) -> ArraySource:
     return source
 
 
+def array_names(path: Path) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of the arrays in an `.npz` file, or of the one ("array") in an `.npy` file.
+
+    Raises:
+        DataError: It is broken, or holds objects.
+    """
+    try:
+        if path.suffix.lower() == ".npy":
+            with path.open("rb") as file:
+                return {"array": check_header(file, path.stat().st_size, f"{path}")}
+        shapes = {}
+        with zipfile.ZipFile(path) as archive:
+            for info in archive.infolist():
+                with archive.open(info) as member:
+                    where = f"{path}: {info.filename}"
+                    name = info.filename.removesuffix(".npy")
+                    shapes[name] = check_header(cast(BinaryIO, member), info.file_size, where)
+        return shapes
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, KeyError, NotImplementedError) as error:
+        raise DataError(f"The file cannot be read ({error}).", where=path, fix="make it again with numpy") from error
+
+
+def read_arrays(path: Path, wanted: Sequence[str]) -> dict[str, Array]:
+    """Those of the wanted arrays that an `.npz` file holds, or the one ("array") of an `.npy` file, mapped.
+
+    Raises:
+        DataError: It is broken, holds objects, or promises more than it holds.
+    """
+    array_names(path)  # refuses forged headers first
+    try:
+        if path.suffix.lower() == ".npy":
+            return {"array": np.load(path, mmap_mode="r", allow_pickle=False)}
+        with zipfile.ZipFile(path) as archive:
+            members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+            return {key: _load_member(archive, members[key], path) for key in wanted if key in members}
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, KeyError, NotImplementedError) as error:
+        raise DataError(f"The file cannot be read ({error}).", where=path, fix="make it again with numpy") from error
+
+
 def _find_key(members: dict[str, zipfile.ZipInfo], wanted: tuple[str, ...]) -> str | None:
     lowered = {name.lower(): name for name in members}
     return next((lowered[key] for key in wanted if key in lowered), None)

@@ -17,13 +17,15 @@ class Provenance:
         extractor: Name and version of the feature extractor or judge, or "" where none is used.
         preprocessing: What was done to the images before it.
         reference: Fingerprint of the real data compared with, or "".
-        n_reference: Number of reference samples.
+        n_reference: Number of reference samples; 0 where unknown.
+        protocol: The named protocol (see `protocols.PROTOCOLS`), or "".
     """
 
     extractor: str = ""
     preprocessing: str = ""
     reference: str = ""
     n_reference: int = 0
+    protocol: str = ""
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,14 @@ class Estimate:
         mine = {"metric": self.name, **asdict(self.provenance), "n": self.n}
         theirs = {"metric": other.name, **asdict(other.provenance), "n": other.n}
         different = [f"{key}: {mine[key]!r} and {theirs[key]!r}" for key in mine if mine[key] != theirs[key]]
+        if mine["protocol"] != theirs["protocol"]:
+            raise ProvenanceError(
+                f"Numbers of the protocols '{mine['protocol']}' and '{theirs['protocol']}' cannot be compared: the "
+                "tools resize images, scale them or compute the statistic differently, which changes a value "
+                "by more than most models differ.",
+                where="; ".join(different),
+                fix="evaluate both with one --protocol",
+            )
         if different:
             raise ProvenanceError(
                 "These two numbers were not measured in the same way and cannot be compared.",

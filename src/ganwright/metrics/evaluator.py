@@ -1,33 +1,41 @@
-"""Evaluates samples: opens extractor, judge and reference once, then measures as often as asked.
+"""Evaluates a run's samples: opens extractor, judge and reference once, then measures as often as asked.
 
 The reference of a run is its real training images (up to a cap, always the same ones), as published FIDs have it;
-memorisation is looked at separately, by the doctor and by nearest neighbours.
+memorisation is measured against the held-out ones, which training never saw.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from ganwright.config import EvalSettings
+from ganwright.data.arrays import ArraySource
+from ganwright.data.decode import pixel_hash
 from ganwright.data.images import ImageDataset
 from ganwright.data.spec import Dataset
-from ganwright.errors import MetricError, SettingsError
+from ganwright.errors import MetricError
 from ganwright.metrics.class_accuracy import Judge, open_judge
 from ganwright.metrics.estimate import Evaluation, Provenance
 from ganwright.metrics.extractors import Extractor, Features, open_extractor
-from ganwright.metrics.features import Extracted, cached_features, extract, source_features
+from ganwright.metrics.features import extract
 from ganwright.metrics.measured import Measured
 from ganwright.metrics.pixels import pick
+from ganwright.metrics.protocols import choose_protocol
 from ganwright.metrics.registry import Metric, choose_metrics
+from ganwright.metrics.sets import Comparison
+from ganwright.metrics.sides import Side
+from ganwright.metrics.store import Extracted, FeatureStore
 from ganwright.samples import ImageSamples
 
 FEWEST_REFERENCE = 2000
 """Real images a reference has at least, where there are as many."""
+_MOST_HELD_OUT = 5000
+Index = npt.NDArray[np.int64]
 
 
 class Evaluator:
@@ -40,7 +48,7 @@ class Evaluator:
         quiet: Show no progress.
 
     Raises:
-        SettingsError: An unknown metric or extractor.
+        SettingsError: An unknown metric, protocol or extractor.
         MetricError: The extractor's weights are missing.
     """
 
@@ -54,36 +62,61 @@ class Evaluator:
     ) -> None:
         self.dataset, self.settings, self.device, self.quiet = dataset, settings, device, quiet
         choose_metrics(settings.metrics)
-        self.extractor: Extractor = open_extractor(settings.extractor, device=device)
-        available = {"reference", "asked"}
+        self.protocol, name = choose_protocol(settings.protocol, settings.extractor)
+        self.extractor: Extractor = open_extractor(name, device=device, protocol=self.protocol)
+        available = {"moments", "samples", "reference", "asked"}
         if self.extractor.has_logits:
             available.add("logits")
+        if self.extractor.has_spatial:
+            available.add("spatial")
+        if len(dataset.held_out_index):
+            available.add("held_out")
         if dataset.labels is not None:
-            available.add("judge")
+            available |= {"judge", "classes"}
         self.metrics: dict[str, Metric] = choose_metrics(settings.metrics, available)
-        self._reference: Features | None = None
+        self._real: dict[bool, Side] = {}
         self._judge: Judge | None = None
 
     @property
     def n_reference(self) -> int:
-        """Number of real images compared with."""
-        return min(len(self.dataset.train_index), max(FEWEST_REFERENCE, self.settings.eval_samples))
+        """Number of real images compared with; a protocol with a sample count of its own takes all."""
+        wanted = max(FEWEST_REFERENCE, self.settings.eval_samples, len(self.dataset.train_index) * self._whole)
+        return min(len(self.dataset.train_index), wanted)
 
-    def reference(self) -> Features:
-        """Features of the real images, from the cache where they are known."""
-        if self._reference is None:
-            index = pick(self.dataset.train_index, self.n_reference, 0)
+    @property
+    def _whole(self) -> int:
+        return int(self.protocol.samples > 0)
+
+    def real(self, *, held_out: bool = False) -> Side:
+        """The real images compared with, or those training never saw; features from the cache where they are known."""
+        if held_out not in self._real:
+            pool = self.dataset.held_out_index if held_out else self.dataset.train_index
+            index = pick(pool, _MOST_HELD_OUT if held_out else self.n_reference, 0)
             index.sort()
-            key = ["dataset", self.dataset.spec.fingerprint, ",".join(map(str, index))]
-            images = (self.dataset.images[i] for i in index)
-            note = "features of the real images"
-            found = cached_features(
-                key,
-                self.extractor,
-                lambda: Extracted(extract(self.extractor, images, len(index), note=note, quiet=self.quiet)),
+            found = self._extracted(index)
+            labels = self.dataset.labels
+            self._real[held_out] = Side(
+                f"{self.dataset.spec.name} ({'held out' if held_out else 'training'})",
+                found.features,
+                n=len(index),
+                content=found.content,
+                digests=found.digests,
+                classes=None if labels is None else labels[index],
+                class_names=self.dataset.spec.class_names,
+                names=[f"{i:06d}" for i in index],
+                pictures=lambda places: [self.dataset.images[index[place]] for place in places],
             )
-            self._reference = found.features
-        return self._reference
+        return self._real[held_out]
+
+    def _extracted(self, index: Index) -> Extracted:
+        store = FeatureStore.of(f"dataset {self.dataset.spec.fingerprint}", self.extractor, index)
+        found = store.read()
+        if found is None:
+            images = ArraySource(self.dataset.images, name=self.dataset.spec.name)
+            note = "features of the real images"
+            store.extract(self.extractor, images, store.missing(), note=note, quiet=self.quiet)
+            found = store.assemble()
+        return found
 
     def judge(self) -> Judge:
         """The classifier of this data's classes."""
@@ -97,45 +130,67 @@ class Evaluator:
         Raises:
             MetricError: Too few samples, or features that are not finite.
         """
+        return self.compare(samples).evaluation()
+
+    def compare(self, samples: ImageSamples) -> Comparison:
+        """Measure these samples once, for all metrics.
+
+        Raises:
+            MetricError: Too few samples, or features that are not finite.
+        """
         if len(samples) < 2:
             raise MetricError(f"{len(samples)} sample is too few to measure.", fix="ask for at least 2")
-        metrics = {k: m for k, m in self.metrics.items() if samples.labels is not None or "asked" not in m.needs}
-        if not metrics:
-            return Evaluation()
-        needs = frozenset().union(*(metric.needs for metric in metrics.values()))
-        empty = Features(samples.images.reshape(len(samples), -1)[:, :1].astype("float32"), None)
-        features, reference, judge, predicted = empty, empty, None, None
-        if needs & {"reference", "logits"}:
+        lacking = {"asked", "classes"} if samples.labels is None else set()
+        metrics = {name: metric for name, metric in self.metrics.items() if not metric.needs & lacking}
+        needs = frozenset[str]().union(*(metric.needs for metric in metrics.values()))
+        side = Side("samples", None, n=len(samples), classes=samples.labels)
+        real, unseen = Side("reference", None), None
+        if needs - {"judge", "asked"}:
             note = "features of the samples"
-            features = extract(self.extractor, iter(samples.images), len(samples), note=note, quiet=self.quiet)
-        if "reference" in needs:
-            reference = self.reference()
-        if "judge" in needs:
-            judge = self.judge()
-            predicted = judge.classify(samples.images)
-        measured = Measured(
-            features,
-            reference,
-            _provenance(self.extractor, self.dataset.spec.fingerprint, self.n_reference),
-            predicted,
+            found = extract(self.extractor, iter(samples.images), len(samples), note=note, quiet=self.quiet)
+            hashes = b"".join(pixel_hash(image) for image in samples.images)
+
+            def pictures(places: Sequence[int]) -> list[npt.NDArray[np.uint8]]:
+                return [samples.images[place] for place in places]
+
+            side = replace(
+                side,
+                features=found,
+                digests=np.frombuffer(hashes, np.uint8).reshape(-1, 16),
+                names=[f"{i:06d}" for i in range(len(samples))],
+                pictures=pictures,
+            )
+        if needs & {"moments", "reference", "spatial", "held_out", "classes"}:
+            real = self.real()
+        if "held_out" in needs:
+            unseen = self.real(held_out=True)
+        return Comparison(side, real, unseen, self._measured(samples, side, real, unseen, "judge" in needs), metrics)
+
+    def _measured(
+        self, samples: ImageSamples, side: Side, real: Side, unseen: Side | None, with_judge: bool
+    ) -> Measured:
+        network = self.extractor
+        none = Features(np.zeros((len(samples), 1), np.float32), None)
+        judge = self.judge() if with_judge else None
+        return Measured(
+            side.features or none,
+            real.features or none,
+            Provenance(
+                f"{network.name}/{network.version}",
+                network.preprocessing,
+                self.dataset.spec.fingerprint,
+                self.n_reference,
+                protocol=self.protocol.name,
+            ),
+            None if judge is None else judge.classify(samples.images),
             samples.labels,
             self.dataset.spec.class_names,
             judge,
+            held_out=None if unseen is None else unseen.features,
+            sample_classes=samples.labels,
+            reference_classes=real.classes,
+            protocol=self.protocol,
         )
-        return compute(metrics, measured)
-
-
-def compute(metrics: dict[str, Metric], measured: Measured) -> Evaluation:
-    """All estimates of the chosen metrics."""
-    features = measured.samples.features
-    if (features == features[0]).all() and metrics.keys() & {"fd", "kid", "is"}:
-        alike = "all samples have the same features: the generator makes one image"
-        measured = replace(measured, warnings=(*measured.warnings, alike))
-    return Evaluation.of(estimate for metric in metrics.values() for estimate in metric.compute(measured))
-
-
-def _provenance(extractor: Extractor, reference: str, n_reference: int) -> Provenance:
-    return Provenance(f"{extractor.name}/{extractor.version}", extractor.preprocessing, reference, n_reference)
 
 
 def make_evaluator(
@@ -145,43 +200,3 @@ def make_evaluator(
     if not isinstance(dataset, ImageDataset):
         return None
     return Evaluator(dataset, settings, device=device, quiet=quiet)
-
-
-def evaluate_images(
-    images: Any,
-    reference: Any,
-    *,
-    metrics: Sequence[str] = ("fd", "kid", "is"),
-    extractor: str = "efficientnet-lite0",
-    weights: Path | None = None,
-    n: int | None = None,
-    device: torch.device | str = "cpu",
-    quiet: bool = False,
-) -> Evaluation:
-    """Measure a set of images against another, each a folder, archive, array or named set, sizes mixed or not.
-
-    Args:
-        images: What is measured.
-        reference: Real images to compare with.
-        metrics: Which; those that need classes are left out.
-        extractor: Over which features.
-        weights: Weights file of the extractor, where it is not found by itself.
-        n: At most so many images of each; None: all.
-        device: Where to compute.
-        quiet: Show no progress.
-
-    Raises:
-        DataError, MetricError, SettingsError: See `source_features`, `open_extractor`, `choose_metrics`.
-    """
-    if n is not None and n < 2:
-        raise SettingsError(f"{n} images are too few to measure.", where="n", fix="choose at least 2, or leave it out")
-    choose_metrics(metrics)
-    network = open_extractor(extractor, device=device, weights=weights)
-    available = {"reference", *(("logits",) if network.has_logits else ())}
-    chosen = choose_metrics(metrics, available)
-    if not chosen:
-        raise MetricError(f"None of the metrics {', '.join(metrics)} can be computed from two sets of images.")
-    found, _, warnings = source_features(images, network, n, quiet=quiet)
-    real, name, more = source_features(reference, network, n, quiet=quiet)
-    measured = Measured(found, real, _provenance(network, name, len(real.features)))
-    return compute(chosen, replace(measured, warnings=(*warnings, *more)))

@@ -33,7 +33,7 @@ class FrechetResult:
     standard_error: float
 
 
-def frechet_distance(a: FloatArray | Moments, b: FloatArray | Moments) -> float:
+def frechet_distance(a: FloatArray | Moments, b: FloatArray | Moments, *, ddof: int = 1) -> float:
     """The Fréchet distance between two sets of features or between two Gaussians.
 
     d² = |mu1 - mu2|² + tr(S1) + tr(S2) - 2 tr((S1 S2)^½)   (Dowson & Landau 1982; Heusel et al. 2017, eq. 6).
@@ -45,6 +45,7 @@ def frechet_distance(a: FloatArray | Moments, b: FloatArray | Moments) -> float:
     Args:
         a: Features (N, D), or `Moments.of_covariance(mu, sigma)`.
         b: The same; with a's D.
+        ddof: Covariances of features divide by n - ddof.
 
     Returns:
         The distance, >= 0.
@@ -52,7 +53,7 @@ def frechet_distance(a: FloatArray | Moments, b: FloatArray | Moments) -> float:
     Raises:
         MetricError: Too few rows, values that are not finite, or different dimensions.
     """
-    one, two = _moments(a), _moments(b)
+    one, two = _moments(a, ddof), _moments(b, ddof)
     check_same_width(len(one.mean), len(two.mean))
     product = one.factor @ two.factor.T
     gram = product @ product.T if product.shape[0] <= product.shape[1] else product.T @ product
@@ -60,7 +61,7 @@ def frechet_distance(a: FloatArray | Moments, b: FloatArray | Moments) -> float:
     return _distance(one, two, s if _precise(s) else scipy.linalg.svdvals(product))
 
 
-def frechet(a: FloatArray | Moments, b: FloatArray | Moments) -> FrechetResult:
+def frechet(a: FloatArray | Moments, b: FloatArray | Moments, *, ddof: int = 1) -> FrechetResult:
     """The Fréchet distance with its standard error by the delta method.
 
     The influence of a sample x of the first set is
@@ -72,7 +73,7 @@ def frechet(a: FloatArray | Moments, b: FloatArray | Moments) -> FrechetResult:
     estimate is var(psi1)/n1 + var(psi2)/n2. A set given as `Moments.of_covariance` counts as known exactly.
 
     With n <= D samples T does not exist, but the derivative in the *weights* of the samples does: with
-    F1 F2' = U diag(s) V', sample i has (x_i - mu1)' T (x_i - mu1) = (n - 1) sum_k s_k U_ik². That is what is
+    F1 F2' = U diag(s) V', sample i has (x_i - mu1)' T (x_i - mu1) = (n - ddof) sum_k s_k U_ik². That is what is
     used there (the infinitesimal jackknife); for n > D it is the same number.
 
     The error is that of sampling. The bias of the plug-in estimate, about O(1/n) and upwards, is not in it.
@@ -80,7 +81,7 @@ def frechet(a: FloatArray | Moments, b: FloatArray | Moments) -> FrechetResult:
     Raises:
         MetricError: As `frechet_distance`.
     """
-    one, two = _moments(a), _moments(b)
+    one, two = _moments(a, ddof), _moments(b, ddof)
     check_same_width(len(one.mean), len(two.mean))
     u, s, v = _singular(one.factor @ two.factor.T)
     variance = 0.0
@@ -91,8 +92,8 @@ def frechet(a: FloatArray | Moments, b: FloatArray | Moments) -> FrechetResult:
     return FrechetResult(_distance(one, two, s), float(np.sqrt(variance)))
 
 
-def _moments(given: FloatArray | Moments) -> Moments:
-    return given if isinstance(given, Moments) else Moments.of_features(given)
+def _moments(given: FloatArray | Moments, ddof: int) -> Moments:
+    return given if isinstance(given, Moments) else Moments.of_features(given, ddof=ddof)
 
 
 def _precise(s: Float64Array) -> bool:
@@ -130,7 +131,7 @@ def _variance(features: FloatArray, own: Moments, other_mean: Float64Array, u: F
     n = len(features)
     shift = 2 * (own.mean - other_mean)
     if own.by_sample:
-        transported = (n - 1) * (u**2 @ s)
+        transported = own.divisor * (u**2 @ s)
         whitened_map = None
     else:
         whitened_map = own.whiten(u * np.sqrt(s))  # (D, k): x'Tx = |map' x|²
@@ -145,18 +146,35 @@ def _variance(features: FloatArray, own: Moments, other_mean: Float64Array, u: F
     return float(np.var(psi - transported, ddof=1)) / n
 
 
+def _expected_bias(measured: Measured) -> str:
+    """How large the bias is where both sets follow the reference's distribution: half of it against the other half."""
+    r = measured.reference.features
+    n = min(measured.n, len(r) // 2)
+    if len(r) < 200 or n < 50 or isinstance(measured.sample_moments, Moments):
+        return ""
+    rows = np.random.RandomState(0).permutation(len(r))
+    floor = frechet_distance(r[rows[:n]], r[rows[n : 2 * n]])
+    return f" (real images against as many others, n = {n:,} on each side, give {floor:.3g} instead of 0)"
+
+
 def estimate(measured: Measured) -> list[Estimate]:
     """FID, or FD over another extractor, with its interval and the warnings its sample count deserves."""
-    x, r = measured.samples.features, measured.reference.features
-    result = frechet(x, r)
-    n, d = x.shape
+    x = measured.samples.features if measured.sample_moments is None else measured.sample_moments
+    r = measured.reference.features if measured.reference_moments is None else measured.reference_moments
+    result = frechet(x, r, ddof=measured.protocol.covariance_ddof)
+    d = len(x.mean) if isinstance(x, Moments) else x.shape[1]
+    counts = [count for count in (measured.n, measured.provenance.n_reference) if count > 0]
+    few = min(counts, default=FEW)
     warnings = []
-    if min(n, len(r)) < FEW:
+    if isinstance(x, Moments) or isinstance(r, Moments):
+        warnings.append("one side is given as mean and covariance, which the interval takes for exact")
+    if few < FEW:
         warnings.append(
-            f"n = {min(n, len(r)):,}: the distance is biased upwards below {FEW:,} samples; the interval covers "
-            "sampling noise, not this bias. Compare only at equal n, or read KID/KD, which is unbiased"
+            f"n = {few:,}: the distance is biased upwards below {FEW:,} samples{_expected_bias(measured)}; the "
+            "interval covers sampling noise, not this bias. Compare only at equal n, or read KID/KD or FID∞/FD∞, "
+            "which are not biased so"
         )
-    if min(n, len(r)) <= d:
+    if few <= d:
         warnings.append(f"fewer samples than the {d} feature dimensions: covariances are not of full rank")
     label = measured.label("FID", "FD")
     found = measured.normal_estimate(

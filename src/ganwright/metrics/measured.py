@@ -13,6 +13,7 @@ from ganwright.metrics.constants import Z95
 from ganwright.metrics.estimate import Estimate, Provenance
 from ganwright.metrics.extractor_base import Features
 from ganwright.metrics.extractor_inception import INCEPTION_SHA256_PREFIX
+from ganwright.metrics.moments import Moments
 from ganwright.metrics.protocols import PROTOCOLS, Protocol
 
 
@@ -33,6 +34,8 @@ class Measured:
         sample_classes: Class of each sample (n,) where known (asked for, or of a labelled folder), or None.
         reference_classes: The same of the reference.
         protocol: How the statistics are computed.
+        sample_moments: Mean and covariance of the samples, where only those are known, or None.
+        reference_moments: The same of the reference.
     """
 
     samples: Features
@@ -47,11 +50,13 @@ class Measured:
     sample_classes: npt.NDArray[np.int64] | None = None
     reference_classes: npt.NDArray[np.int64] | None = None
     protocol: Protocol = PROTOCOLS["custom"]
+    sample_moments: Moments | None = None
+    reference_moments: Moments | None = None
 
     @property
     def n(self) -> int:
-        """Number of samples."""
-        return len(self.samples.features)
+        """Number of samples; 0 where it is not known."""
+        return len(self.samples) if self.sample_moments is None else self.sample_moments.n
 
     @property
     def inception(self) -> bool:

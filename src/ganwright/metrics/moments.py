@@ -76,19 +76,21 @@ class Moments:
         mean: float64 (D,).
         factor: float64 (r, D) with covariance `factor.T @ factor`.
         n: Samples they were estimated from; 0 where they were given.
-        by_sample: Whether row i of the factor is centred sample i over sqrt(n - 1).
+        divisor: What the scatter was divided by: n - 1, or n.
+        by_sample: Whether row i of the factor is centred sample i over the root of the divisor.
         triangular: Whether the factor is a Cholesky factor.
     """
 
     mean: Float64Array
     factor: Float64Array
     n: int = 0
+    divisor: int = 0
     by_sample: bool = False
     triangular: bool = False
 
     @classmethod
-    def of_features(cls, features: FloatArray) -> Moments:
-        """Estimate them (the covariance with divisor n - 1) from features (N, D).
+    def of_features(cls, features: FloatArray, *, ddof: int = 1) -> Moments:
+        """Estimate them from features (N, D), the covariance with divisor n - ddof.
 
         With n <= D the centred samples themselves are the factor; otherwise it is the covariance's Cholesky
         factor or, where that does not exist (constant features), its scaled eigenvectors.
@@ -103,13 +105,13 @@ class Moments:
             mean += features[start : start + CHUNK].sum(axis=0, dtype=np.float64)
         mean /= n
         if n <= d:
-            return cls(mean, (features - mean) / np.sqrt(n - 1), n, by_sample=True)
+            return cls(mean, (features - mean) / np.sqrt(n - ddof), n, n - ddof, by_sample=True)
         scatter = np.zeros((d, d))
         for start in range(0, n, CHUNK):
             centred = features[start : start + CHUNK] - mean
             scatter += centred.T @ centred
-        factor, triangular = _factor(scatter / (n - 1))
-        return cls(mean, factor, n, triangular=triangular)
+        factor, triangular = _factor(scatter / (n - ddof))
+        return cls(mean, factor, n, n - ddof, triangular=triangular)
 
     @classmethod
     def of_covariance(cls, mean: FloatArray, covariance: FloatArray) -> Moments:
@@ -140,6 +142,12 @@ class Moments:
         keep = lengths > lengths.max(initial=0.0) * 1e-12
         mapped: Float64Array = (self.factor[keep] / lengths[keep, None]).T @ columns[keep]
         return mapped
+
+    @property
+    def covariance(self) -> Float64Array:
+        """The covariance (D, D)."""
+        sigma: Float64Array = self.factor.T @ self.factor
+        return sigma
 
     @property
     def trace(self) -> float:

@@ -17,8 +17,10 @@ class Metric:
 
     Attributes:
         compute: The estimates.
-        needs: What must be there: "reference" (real features), "logits", "judge" (labelled data), "asked"
-            (samples of classes that were asked for).
+        needs: What must be there: "moments" (mean and covariance of both sides), "samples" (features of the samples),
+            "reference" (features of both sides), "logits", "spatial" (of both sides), "held_out" (features of real
+            images not trained on), "classes" (of both sides), "judge" (labelled data), "asked" (samples of classes
+            that were asked for).
         what: What it tells, in a few words.
     """
 
@@ -28,7 +30,7 @@ class Metric:
 
 
 METRICS: dict[str, Metric] = {
-    "fd": Metric(frechet.estimate, frozenset({"reference"}), "distance of distributions; FID over inception"),
+    "fd": Metric(frechet.estimate, frozenset({"moments"}), "distance of distributions; FID over inception"),
     "kid": Metric(kernel.estimate, frozenset({"reference"}), "the same without bias; KID over inception"),
     "is": Metric(inception_score.estimate, frozenset({"logits"}), "sharp and varied classes"),
     "class-accuracy": Metric(

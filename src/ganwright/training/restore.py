@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from ganwright.data.spec import DataSpec
-from ganwright.errors import CheckpointError
-from ganwright.recipes.base import Recipe
+from ganwright.errors import CheckpointError, MetricError
+from ganwright.recipes.base import Recipe, SampleRequest
 from ganwright.run import Run
+from ganwright.samples import Samples
 from ganwright.training import checkpoint
 from ganwright.training.ema import MovingAverage
 from ganwright.training.settings import resolve
@@ -37,6 +40,36 @@ def load_recipe(run: Run, *, step: int | str = "last", ema: bool = True, device:
         average.load_state_dict(content["ema"])
         average.copy_to_networks()
     return recipe.to(device).eval()
+
+
+def sample_run(
+    run: Run,
+    n: int,
+    *,
+    seed: int = 0,
+    labels: Sequence[int] | int | None = None,
+    checkpoint: int | str = "last",
+    ema: bool = True,
+    device: torch.device | str = "cpu",
+    options: Mapping[str, Any] | None = None,
+) -> Samples:
+    """Samples of a trained run; see `ganwright.sample`.
+
+    Raises:
+        MetricError: n is below 1.
+        CheckpointError: There is no such checkpoint.
+    """
+    if n < 1:
+        raise MetricError(f"n must be at least 1, not {n}.", where="n")
+    recipe = load_recipe(run, step=checkpoint, ema=ema, device=device)
+    asked = [labels] * n if isinstance(labels, int) else labels
+    with torch.no_grad():
+        return recipe.sample(SampleRequest(n=n, seed=seed, labels=asked, options=options or {}))
+
+
+def default_device() -> str:
+    """A GPU where there is one."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def checkpoint_folder(run: Run, step: int | str = "last") -> Path:

@@ -1,0 +1,209 @@
+"""The evaluation part of the Python API: runs, sets of images, pairs, and files of statistics."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ganwright.config import EvalSettings
+from ganwright.errors import MetricError
+from ganwright.metrics.estimate import Evaluation
+from ganwright.metrics.evaluator import make_evaluator
+from ganwright.metrics.extractor_base import Features
+from ganwright.metrics.moments import Moments
+from ganwright.metrics.processes import ExtractorSpec
+from ganwright.metrics.protocols import choose_protocol, find_protocol
+from ganwright.metrics.registry import METRICS
+from ganwright.metrics.sets import Comparison, compare_sets
+from ganwright.metrics.sides import SideOpener
+from ganwright.metrics.statistics_file import write_statistics
+from ganwright.run import Run
+from ganwright.samples import ImageSamples
+from ganwright.training.journal import EVALUATION_SEED
+from ganwright.training.launch import open_data
+from ganwright.training.restore import default_device, sample_run
+from ganwright.training.settings import resolve
+
+__all__ = ["compare_for_evaluation", "evaluate", "is_run", "save_statistics"]
+
+
+def evaluate(
+    what: Any,
+    *,
+    reference: Any = None,
+    held_out: Any = None,
+    n: int | None = None,
+    metrics: Sequence[str] | None = None,
+    protocol: str | None = None,
+    extractor: str | None = None,
+    weights: str | Path | None = None,
+    checkpoint: int | str = "last",
+    report: str | Path | None = None,
+    device: str | None = None,
+    devices: int = 1,
+    quiet: bool = False,
+) -> Evaluation:
+    """Evaluate a run, or a set of images against another.
+
+    Args:
+        what: A run, or images: a folder, archive, array, data set or name; a generator (a callable that is given a
+            number k and returns k images); or a file of extracted features or statistics.
+        reference: Real images, or a file of their statistics, to compare with; None, for a run: the data it was
+            trained on.
+        held_out: Real images that were not trained on, where `reference` is the training set: for memorisation.
+        n: Samples measured (of a run: its `eval_samples`, or what the protocol asks for; of a set: all).
+        metrics: Which; None: all that fit.
+        protocol: A named protocol ("clean-fid", "pytorch-fid", "torch-fidelity", "stylegan", "offline", "custom");
+            None: the run's own, or the one that goes with the extractor.
+        extractor: Over which features; None: the protocol's.
+        weights: Weights file of the extractor, where it is not found by itself.
+        checkpoint: Of a run: a step, "last" or "best".
+        report: Write a self-contained HTML report here.
+        device: Where to compute; None: a GPU where there is one.
+        devices: Processes that extract features from sets.
+        quiet: Show no progress.
+
+    Returns:
+        Estimates by name, each with interval, n and provenance.
+
+    Raises:
+        MetricError: Nothing to compare with, too few images, or no weights for the extractor.
+        DataError: The images cannot be read.
+    """
+    found = compare_for_evaluation(
+        what,
+        reference=reference,
+        held_out=held_out,
+        n=n,
+        metrics=metrics,
+        protocol=protocol,
+        extractor=extractor,
+        weights=weights,
+        checkpoint=checkpoint,
+        device=device,
+        devices=devices,
+        quiet=quiet,
+    )
+    evaluation = found.evaluation()
+    if report is not None:
+        from ganwright.report.evaluation import write_evaluation_report
+
+        write_evaluation_report(found, evaluation, Path(report), quiet=quiet)
+    return evaluation
+
+
+def compare_for_evaluation(
+    what: Any,
+    *,
+    reference: Any = None,
+    held_out: Any = None,
+    n: int | None = None,
+    metrics: Sequence[str] | None = None,
+    protocol: str | None = None,
+    extractor: str | None = None,
+    weights: str | Path | None = None,
+    checkpoint: int | str = "last",
+    device: str | None = None,
+    devices: int = 1,
+    quiet: bool = False,
+) -> Comparison:
+    """Measure both sides once, for any metric and for reports; arguments as `evaluate`."""
+    where = device or default_device()
+    sets: dict[str, Any] = {
+        "metrics": metrics,
+        "weights": None if weights is None else Path(weights),
+        "held_out": held_out,
+        "device": where,
+        "devices": devices,
+        "quiet": quiet,
+    }
+    if not is_run(what):
+        if reference is None:
+            raise MetricError("There is nothing to compare these images with.", fix="give --reference REAL_IMAGES")
+        return compare_sets(what, reference, n=n, protocol=protocol or "", extractor=extractor or "", **sets)
+    run = what if isinstance(what, Run) else Run.open(what)
+    settings = resolve(run.config["recipe"], run.config["settings"])
+    defaults = settings.evaluation
+    named = protocol or extractor  # one named by hand replaces the run's own choice of both
+    wanted = EvalSettings(
+        metrics=tuple(METRICS) if metrics is None else tuple(metrics),
+        protocol=protocol or "" if named else defaults.protocol,
+        extractor=extractor or "" if named else defaults.extractor,
+        eval_samples=n or (find_protocol(protocol).samples if protocol else 0) or defaults.eval_samples,
+    )
+    samples = sample_run(run, wanted.eval_samples, seed=EVALUATION_SEED, checkpoint=checkpoint, device=where)
+    if not isinstance(samples, ImageSamples):
+        raise MetricError("No metric fits what this run makes.", where=run.path)
+    if reference is not None:
+        return compare_sets(samples, reference, protocol=wanted.protocol, extractor=wanted.extractor, n=n, **sets)
+    source = run.config.get("data_source")
+    dataset = None if source is None else open_data(settings, source)
+    evaluator = make_evaluator(dataset, wanted, device=where, quiet=quiet) if dataset else None
+    if evaluator is None:
+        raise MetricError(
+            "The data this run was trained on cannot be opened, or no metric fits it.",
+            where=run.path,
+            fix="give --reference REAL_IMAGES",
+        )
+    return evaluator.compare(samples)
+
+
+def save_statistics(
+    data: Any,
+    out: str | Path,
+    *,
+    protocol: str | None = None,
+    extractor: str | None = None,
+    weights: str | Path | None = None,
+    with_features: bool = True,
+    n: int | None = None,
+    device: str | None = None,
+    devices: int = 1,
+    quiet: bool = False,
+) -> Path:
+    """Write reference statistics to an `.npz` file that `evaluate` and pytorch-fid (`mu`, `sigma`) read.
+
+    Args:
+        data: Images, as `evaluate` takes them.
+        out: The file.
+        protocol: As for `evaluate`.
+        extractor: As for `evaluate`.
+        weights: As for `evaluate`.
+        with_features: Store all features too, which every metric but the Fréchet distance needs (8 kB an image over
+            Inception); False: mean and covariance only.
+        n: At most so many images; None: all.
+        device: Where to compute; None: a GPU where there is one.
+        devices: Processes that extract.
+        quiet: Show no progress.
+
+    Returns:
+        The file.
+    """
+    how, name = choose_protocol(protocol or "", extractor or "")
+    spec = ExtractorSpec(name, how, None if weights is None else Path(weights), device or default_device())
+    network = spec.open()
+    side = SideOpener(network, spec, devices, quiet).open(data, n)
+    features = side.features or Features(np.zeros((0, network.feature_dim), np.float32), None)
+    moments = side.moments or Moments.of_features(features.features, ddof=how.covariance_ddof)
+    about = {
+        "extractor": f"{network.name}/{network.version}",
+        "preprocessing": network.preprocessing,
+        "protocol": how.name,
+        "n": side.n,
+        "content": side.content,
+        "data": side.name,
+    }
+    path = Path(out)
+    path = path if path.suffix.lower() == ".npz" else path.with_name(path.name + ".npz")
+    write_statistics(path, moments, about, features if with_features and len(features) else None)
+    return path
+
+
+def is_run(what: Any) -> bool:
+    """Whether it is a run or the path of one."""
+    if isinstance(what, Run):
+        return True
+    return isinstance(what, str | Path) and (Path(what) / "run.yaml").is_file()
