@@ -104,12 +104,11 @@ def manifolds(samples: FloatArray, reference: FloatArray, *, k: int = 3, k_densi
     pairs = len(samples) ** 2 // 2 + len(reference) ** 2 // 2 + len(samples) * len(reference)
     with progress("precision, recall, density, coverage", pairs, quiet=pairs * len(shift) < _LONG) as advance:
         near_x, near_y = x.nearest(reach, advance), y.nearest(reach, advance)
-        radius_x, radius_y, dense_y = (
-            near_x[:, k - 1].clone(),
-            near_y[:, k - 1].clone(),
-            near_y[:, k_density - 1].clone(),
-        )
-        median = float(np.median(radius_y.numpy()))
+        radius_x, radius_y = near_x[:, k - 1].clone(), near_y[:, k - 1].clone()
+        dense_y = near_y[:, k_density - 1].clone()
+        median = float(np.median(radius_y.numpy())) * (
+            1 + 1e-6
+        )  # two mutual neighbours have one radius, but for rounding
         pruned, floor = torch.where(radius_y <= median, radius_y, 0), max(median * 1e-6, 1e-30)
         inside, held_by, realism = (torch.zeros(x.n, dtype=kind) for _ in range(3))
         reached, holds = torch.zeros(y.n, dtype=kind), torch.zeros(y.n, dtype=kind)
