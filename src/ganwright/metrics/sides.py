@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ganwright.console import progress
-from ganwright.data.arrays import ArraySource, to_numpy
+from ganwright.data.arrays import as_images, to_numpy
 from ganwright.data.decode import pixel_hash
 from ganwright.data.sources import ImageSource, open_images
 from ganwright.errors import MetricError, ProvenanceError
@@ -156,16 +156,14 @@ class SideOpener:
             raise MetricError(
                 "A generator does not say how many images to measure.", where="n", fix="say so: n=10_000, for example"
             )
-        wanted = n
+        wanted, to_uint8 = n, _BatchReader()
 
         def batches() -> Iterator[npt.NDArray[np.uint8]]:
             made = 0
             while made < wanted:
                 count = min(_AT_ONCE, wanted - made)
                 batch = generate(count)
-                images = batch.images if isinstance(batch, ImageSamples) else _uint8(batch)
-                if len(images) == 0:
-                    raise MetricError("The generator returned no images.", where="generator")
+                images = batch.images if isinstance(batch, ImageSamples) else to_uint8(batch)
                 made += len(images)
                 yield images[: len(images) - max(0, made - wanted)]
 
@@ -224,9 +222,27 @@ class SideOpener:
         return Side(path.name, features, moments, count, content, warnings=warnings)
 
 
-def _uint8(batch: Any) -> npt.NDArray[np.uint8]:
-    source = ArraySource(to_numpy(batch), name="generator", location="what the generator returned")
-    return np.stack([source.decode(i) for i in range(len(source))])
+class _BatchReader:
+    """Batches of arrays to uint8 (k, H, W, C). The range of float values is that of the first batch, for all."""
+
+    def __init__(self) -> None:
+        self._zero: float | None = None
+
+    def __call__(self, batch: Any) -> npt.NDArray[np.uint8]:
+        array = to_numpy(batch)
+        rows = as_images(array, "what the generator or data set returned")
+        if array.dtype.kind == "f":
+            if self._zero is None:
+                self._zero = rows.shift
+            if self._zero == 1.0:  # [-1, 1]: a batch of bright images may lie in [0, 1] by chance
+                rows = replace(rows, scale=127.5, shift=1.0)
+            elif rows.shift != self._zero:
+                raise MetricError(
+                    "The first images lay in [0, 1], and now there are values below 0: their range is unclear.",
+                    where="generator",
+                    fix="return uint8 images, or the same range always",
+                )
+        return np.stack([rows.decode(rows.row(i).tobytes()) for i in range(len(array))])
 
 
 def _is_item_dataset(source: Any) -> bool:
@@ -245,6 +261,7 @@ def _items(source: Any, n: int | None) -> Iterator[npt.NDArray[np.uint8]]:
 
     index = pick(np.arange(len(source)), n or len(source), 0)
     index.sort()
+    to_uint8 = _BatchReader()
     for i in index:
         item = source[int(i)]
         image = item[0] if isinstance(item, tuple | list) else item
@@ -254,4 +271,4 @@ def _items(source: Any, n: int | None) -> Iterator[npt.NDArray[np.uint8]]:
             image = np.asarray(image if image.mode in ("L", "RGB") else image.convert("RGB"))
             yield image[None] if image.ndim == 3 else image[None, ..., None]
         else:
-            yield _uint8(to_numpy(image)[None])
+            yield to_uint8(to_numpy(image)[None])
