@@ -106,7 +106,7 @@ def _precise(s: Float64Array) -> bool:
 
 
 def _singular(product: Float64Array) -> tuple[Float64Array, Float64Array, Float64Array]:
-    """U (r1, k), s (k,), V (r2, k) with product = U diag(s) V'; columns for s = 0 may be 0."""
+    """U (r1, k), s (k,), V (r2, k) with product = U diag(s) V'; where s is all but 0, a column of U or V may be 0."""
     wide = product.shape[0] <= product.shape[1]
     m = product if wide else product.T
     squares, u = scipy.linalg.eigh(m @ m.T, driver="evd")
@@ -116,8 +116,7 @@ def _singular(product: Float64Array) -> tuple[Float64Array, Float64Array, Float6
         v = vt.T
     else:
         keep = s > s.max(initial=0.0) * 1e-7
-        u, s = u[:, keep], s[keep]
-        v = (m.T @ u) / s
+        v = (m.T @ u) * np.where(keep, 1 / np.where(keep, s, 1), 0)
     return (u, s, v) if wide else (v, s, u)
 
 
@@ -126,8 +125,29 @@ def _distance(one: Moments, two: Moments, s: Float64Array) -> float:
     return max(0.0, d2)
 
 
+def influences(a: FloatArray, b: FloatArray, *, ddof: int = 1) -> tuple[FrechetResult, Float64Array]:
+    """As `frechet`, with the influence of each sample of the first set (n,), of mean 0: see there.
+
+    Raises:
+        MetricError: As `frechet_distance`.
+    """
+    one, two = _moments(a, ddof), _moments(b, ddof)
+    check_same_width(len(one.mean), len(two.mean))
+    u, s, v = _singular(one.factor @ two.factor.T)
+    psi, other = _influence(a, one, two.mean, u, s), _influence(b, two, one.mean, v, s)
+    variance = float(np.var(psi, ddof=1)) / len(psi) + float(np.var(other, ddof=1)) / len(other)
+    return FrechetResult(_distance(one, two, s), float(np.sqrt(variance))), psi - psi.mean()
+
+
 def _variance(features: FloatArray, own: Moments, other_mean: Float64Array, u: Float64Array, s: Float64Array) -> float:
-    """var(psi)/n of one side; `u` (r, k) and `s` (k,) are the singular vectors and values on that side."""
+    """var(psi)/n of one side."""
+    return float(np.var(_influence(features, own, other_mean, u, s), ddof=1)) / len(features)
+
+
+def _influence(
+    features: FloatArray, own: Moments, other_mean: Float64Array, u: Float64Array, s: Float64Array
+) -> Float64Array:
+    """The influences psi (n,) of one side; `u` (r, k) and `s` (k,) are the singular vectors and values on that side."""
     n = len(features)
     shift = 2 * (own.mean - other_mean)
     if own.by_sample:
@@ -143,7 +163,7 @@ def _variance(features: FloatArray, own: Moments, other_mean: Float64Array, u: F
         if whitened_map is not None:
             transported[rows] = ((centred @ whitened_map) ** 2).sum(axis=1)
         psi[rows] = centred @ shift + (centred**2).sum(axis=1)
-    return float(np.var(psi - transported, ddof=1)) / n
+    return psi - transported
 
 
 def _expected_bias(measured: Measured) -> str:
