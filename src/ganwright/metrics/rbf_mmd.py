@@ -25,6 +25,8 @@ CMMD_SIGMA = 10.0
 """Bandwidth of the published CMMD."""
 SCALE = 1000.0
 """The published CMMD is in thousandths."""
+_PUBLISHED = ("clip", "clip:clip-vit-large-patch14-336")
+"""Extractors whose embeddings the published CMMD is over."""
 _MOST_FOR_SIGMA = 2000
 """Reference samples whose distances give the bandwidth, at most."""
 
@@ -128,7 +130,7 @@ def estimate(measured: Measured) -> list[Estimate]:
     if not clip:
         label = f"MMD ({measured.extractor_name})"
         return [measured.normal_estimate("mmd", label, value, error, better=False, details=details)]
-    published = measured.provenance.extractor.startswith("clip-vit-large-patch14-336")
+    published = measured.extractor_name in _PUBLISHED
     return [
         Estimate(
             *("mmd", "CMMD" if published else f"CMMD ({measured.extractor_name})", biased),
