@@ -20,6 +20,9 @@ K1, K2 = 0.01, 0.03
 SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 """Exponents of the five scales, the finest first (Wang et al. 2003, sec. 3.2)."""
 
+_STRIP_VALUES = 1 << 18
+"""Pixel values handled at a time: bounds memory for photographs, and stays in a processor's cache."""
+
 
 def ssim(x: Tensor, y: Tensor, *, data_range: float) -> Tensor:
     """Structural similarity of each pair: the mean over windows and channels.
@@ -40,8 +43,7 @@ def ssim(x: Tensor, y: Tensor, *, data_range: float) -> Tensor:
         MetricError: Shapes differ, or images are smaller than the window.
     """
     _check(x, y, data_range, 1)
-    luminance, contrast = _maps(x.double(), y.double(), data_range)
-    return (luminance * contrast).mean((1, 2, 3))
+    return _mean(x, y, data_range, whole=True).mean(1)
 
 
 def ms_ssim(x: Tensor, y: Tensor, *, data_range: float, scales: int = len(SCALE_WEIGHTS)) -> Tensor:
@@ -72,9 +74,8 @@ def ms_ssim(x: Tensor, y: Tensor, *, data_range: float, scales: int = len(SCALE_
     total = sum(SCALE_WEIGHTS[:scales])
     product = torch.ones(a.shape[:2], dtype=torch.float64, device=a.device)
     for scale, weight in enumerate(SCALE_WEIGHTS[:scales]):
-        luminance, contrast = _maps(a, b, data_range)
         last = scale == scales - 1
-        term = (luminance * contrast if last else contrast).mean((2, 3))
+        term = _mean(a, b, data_range, whole=last)
         exponent = weight if scales == len(SCALE_WEIGHTS) else weight / total
         product = product * term.relu() ** exponent
         if not last:
@@ -86,6 +87,18 @@ def ms_ssim(x: Tensor, y: Tensor, *, data_range: float, scales: int = len(SCALE_
 def smallest_side(scales: int) -> int:
     """The smallest height and width, in pixels, that still holds a window at the coarsest of so many scales."""
     return ((WINDOW - 1) << (scales - 1)) + 1
+
+
+def _mean(x: Tensor, y: Tensor, data_range: float, *, whole: bool) -> Tensor:
+    """Mean over all windows of SSIM, or of its contrast-structure term alone; (N, C), in strips of rows."""
+    n, c, height, width = x.shape
+    rows = max(1, _STRIP_VALUES // (n * c * width))
+    total = torch.zeros(n, c, dtype=torch.float64, device=x.device)
+    for top in range(0, height - WINDOW + 1, rows):
+        part = slice(top, min(top + rows, height - WINDOW + 1) + WINDOW - 1)
+        luminance, contrast = _maps(x[:, :, part].double(), y[:, :, part].double(), data_range)
+        total += (luminance * contrast if whole else contrast).sum((2, 3))
+    return total / ((height - WINDOW + 1) * (width - WINDOW + 1))
 
 
 def _maps(x: Tensor, y: Tensor, data_range: float) -> tuple[Tensor, Tensor]:
