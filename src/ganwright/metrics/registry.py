@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from ganwright.errors import SettingsError, nearest
-from ganwright.metrics import class_accuracy, frechet, inception_score, kernel
+from ganwright.metrics import class_accuracy, frechet, inception_score, kernel, manifold, rbf_mmd, vendi
 from ganwright.metrics.estimate import Estimate
 from ganwright.metrics.measured import Measured
 
@@ -29,15 +29,44 @@ class Metric:
     what: str
 
 
+def _rows(compute: Callable[[Measured], list[Estimate]], needs: str, **what: str) -> dict[str, Metric]:
+    """One row for each number that a function gives; `kid_subsets=` is the row "kid-subsets"."""
+    found = {name.rstrip("_").replace("_", "-"): text for name, text in what.items()}
+    return {name: Metric(compute, frozenset(needs.split()), text) for name, text in found.items()}
+
+
 METRICS: dict[str, Metric] = {
-    "fd": Metric(frechet.estimate, frozenset({"moments"}), "distance of distributions; FID over inception"),
-    "kid": Metric(kernel.estimate, frozenset({"reference"}), "the same without bias; KID over inception"),
-    "is": Metric(inception_score.estimate, frozenset({"logits"}), "sharp and varied classes"),
-    "class-accuracy": Metric(
-        class_accuracy.estimate_accuracy, frozenset({"judge", "asked"}), "samples read as the class asked for"
+    **_rows(frechet.estimate, "moments", fd="distance of the two distributions' means and covariances"),
+    **_rows(
+        kernel.estimate,
+        "reference",
+        kid="distance of the two distributions, without bias at any number of images",
+        kid_subsets="the same as usually published, averaged over subsets",
     ),
-    "class-coverage": Metric(class_accuracy.estimate_coverage, frozenset({"judge"}), "classes that are present"),
+    **_rows(rbf_mmd.estimate, "reference", mmd="distance of distributions by a Gaussian kernel; CMMD over CLIP"),
+    **_rows(
+        inception_score.estimate,
+        "logits",
+        is_="sharp and varied classes; never looks at real images",
+        is_splits="the same as usually published, averaged over parts",
+    ),
+    **_rows(
+        manifold.estimate,
+        "reference",
+        precision="share of samples that look real",
+        recall="share of real images that the samples come near",
+        density="how deep inside the real images the samples lie; may exceed 1",
+        coverage="share of real images with a sample as their neighbour",
+    ),
+    **_rows(vendi.estimate, "reference", vendi="effective number of different images among the samples"),
+    **_rows(
+        class_accuracy.estimate_accuracy,
+        "judge asked",
+        class_accuracy="samples that a judge reads as the class asked for",
+    ),
+    **_rows(class_accuracy.estimate_coverage, "judge", class_coverage="classes that are made often enough"),
 }
+"""Metrics by name, in the order they are shown; a new one is a file and a row."""
 
 
 def choose_metrics(names: Iterable[str], available: Iterable[str] | None = None) -> dict[str, Metric]:

@@ -12,29 +12,36 @@ from ganwright.metrics.estimate import Estimate
 
 
 def render(evaluation: Mapping[str, Estimate]) -> Group:
-    """A table of value, interval, n and extractor, with the warnings below it."""
+    """A table of value, interval and n, with what all were measured with above it and the warnings below."""
+    estimates = list(evaluation.values())
+    same = {e.provenance.extractor for e in estimates}
     table = Table(title="evaluation", title_justify="left")
-    for heading, justify in (
-        ("metric", "left"),
-        ("value", "right"),
-        ("95 % interval", "right"),
-        ("n", "right"),
-        ("n real", "right"),
-        ("measured with", "left"),
-        ("better", "left"),
-    ):
+    for heading, justify in (("metric", "left"), ("value", "right"), ("95 % interval", "right"), ("n", "right")):
         table.add_column(heading, justify=justify, overflow="fold")  # type: ignore[arg-type]
+    table.add_column("n real", justify="right")
+    if len(same) > 1:
+        table.add_column("measured with", overflow="fold")
+    table.add_column("better")
     notes: dict[str, list[str]] = {}
-    for estimate in evaluation.values():
+    for estimate in estimates:
         table.add_row(
             escape(estimate.label),
             f"{estimate.value:.4g}",
             f"{estimate.low:.4g} … {estimate.high:.4g}",
-            str(estimate.n),
-            str(estimate.provenance.n_reference or "–"),
-            escape(estimate.provenance.extractor),
+            f"{estimate.n:,}",
+            f"{estimate.provenance.n_reference:,}" if estimate.provenance.n_reference else "–",
+            *((escape(estimate.provenance.extractor),) if len(same) > 1 else ()),
             "higher" if estimate.higher_is_better else "lower",
         )
         for warning in estimate.warnings:
             notes.setdefault(warning, []).append(estimate.label)
-    return Group(table, *(f"[yellow]note[/] {escape(', '.join(of))}: {escape(text)}." for text, of in notes.items()))
+    lines = [
+        f"[yellow]note[/] {'all' if 1 < len(of) == len(estimates) else escape(', '.join(of))}: {escape(text)}."
+        for text, of in notes.items()
+    ]
+    protocols = ", ".join(sorted({e.provenance.protocol for e in estimates if e.provenance.protocol}))
+    told = [f"protocol {escape(protocols)}"] if protocols else []
+    if len(same) == 1 and estimates:
+        told.append(f"extractor {escape(estimates[0].provenance.extractor)}")
+        told.append(escape(estimates[0].provenance.preprocessing))
+    return Group(table, *([f"[dim]{'; '.join(told)}[/]"] if told else []), *lines)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 
 from ganwright.errors import MetricError, SettingsError
-from ganwright.metrics.estimate import Evaluation, Provenance
+from ganwright.metrics.estimate import Estimate, Evaluation, Provenance
 from ganwright.metrics.extractor_base import Extractor, Features
 from ganwright.metrics.measured import Measured
 from ganwright.metrics.processes import ExtractorSpec
@@ -50,7 +50,11 @@ def compute(metrics: dict[str, Metric], measured: Measured) -> Evaluation:
     if len(features) and (features == features[0]).all() and metrics.keys() & {"fd", "kid", "is"}:
         alike = "all samples have the same features: the generator makes one image"
         measured = replace(measured, warnings=(*measured.warnings, alike))
-    return Evaluation.of(estimate for metric in metrics.values() for estimate in metric.compute(measured))
+    families: dict[Callable[[Measured], list[Estimate]], set[str]] = {}
+    for name, metric in metrics.items():  # several numbers may come from one computation
+        families.setdefault(metric.compute, set()).add(name)
+    found = [e for calculate, names in families.items() for e in calculate(measured) if e.name in names]
+    return Evaluation.of(found)
 
 
 def compare_sets(

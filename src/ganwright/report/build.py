@@ -82,8 +82,6 @@ def render_report(run: Run, *, neighbours: NeighbourSheet | None = None) -> str:
     stages, notes = _stages(run, story)
     charts = log_charts(story)
     metrics = metric_charts(story)
-    scripts = [asset("uplot.min.js"), asset("chart.js"), asset("report.js")]
-    style = asset("uplot.min.css") + "\n" + asset("report.css")
     return (
         environment()
         .get_template("report.html.j2")
@@ -105,15 +103,24 @@ def render_report(run: Run, *, neighbours: NeighbourSheet | None = None) -> str:
             data=_data(story),
             machine=_machine(story),
             commands=_commands(run),
-            scripts=[Markup(script) for script in scripts],  # noqa: S704  (our own files)
-            style=Markup(style),  # noqa: S704
-            script_hashes=" ".join(_csp_hash(script) for script in scripts),
-            style_hash=_csp_hash(style),
+            **page_parts(("uplot.min.js", "chart.js", "report.js"), ("uplot.min.css", "report.css")),
             uplot_licence=asset("uplot.LICENSE.txt"),
-            version=__version__,
-            written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         )
     )
+
+
+def page_parts(scripts: Sequence[str], styles: Sequence[str]) -> dict[str, Any]:
+    """What every page needs: its scripts and style with their hashes for the content security policy, and the date."""
+    contents = [asset(name) for name in scripts]
+    style = "\n".join(asset(name) for name in styles)
+    return {
+        "scripts": [Markup(content) for content in contents],  # noqa: S704  (our own files)
+        "style": Markup(style),  # noqa: S704
+        "script_hashes": " ".join(_csp_hash(content) for content in contents),
+        "style_hash": _csp_hash(style),
+        "version": __version__,
+        "written": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+    }
 
 
 def environment() -> Environment:

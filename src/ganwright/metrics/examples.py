@@ -1,0 +1,149 @@
+"""Images that explain the numbers: the least and most realistic samples, real images that are missed, near copies."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from ganwright.metrics.manifold import manifolds
+from ganwright.metrics.pixels import pick
+from ganwright.metrics.sets import Comparison
+from ganwright.metrics.sides import Side
+
+_ROWS = 1024
+MOST = 10_000
+"""Images of a side that are looked through, at most; always the same ones."""
+
+
+@dataclass(frozen=True)
+class Example:
+    """One image with what is to be said of it.
+
+    Attributes:
+        image: uint8 (H, W, 1 or 3).
+        name: Its name in the set.
+        score: Realism, or a distance, as the list says.
+        beside: The image it is compared with, or None.
+        beside_name: Its name.
+    """
+
+    image: npt.NDArray[np.uint8]
+    name: str
+    score: float
+    beside: npt.NDArray[np.uint8] | None = None
+    beside_name: str = ""
+
+
+@dataclass(frozen=True)
+class Examples:
+    """What `find_examples` found.
+
+    Attributes:
+        best: Samples of the highest realism (Kynkäänniemi et al. 2019, sec. 5), the highest first.
+        worst: Samples of the lowest realism, the lowest first; score: realism.
+        missed: Real images farthest outside the samples' manifold; score: distance to the nearest sample over the
+            median of such distances.
+        copies: Samples nearest to a reference image, beside it; score: distance over the distance of that reference
+            image to the nearest other one. Below 1: nearer than another real image.
+        looked_at: Samples and reference images that were looked through.
+        values: Precision, recall, density and coverage of those.
+        real_values: The same of one half of the reference against the other, `real_n` images on each side: what a
+            perfect generator would get at that number; empty where the reference is too small.
+        real_n: See `real_values`.
+    """
+
+    best: list[Example]
+    worst: list[Example]
+    missed: list[Example]
+    copies: list[Example]
+    looked_at: tuple[int, int]
+    values: dict[str, float]
+    real_values: dict[str, float]
+    real_n: int
+
+
+def nearest_rows(
+    x: npt.NDArray[np.floating], y: npt.NDArray[np.floating], *, skip_self: bool = False
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
+    """Distance (n,) of each row of x to the nearest row of y, and which it is (n,).
+
+    Args:
+        x: Features (n, D).
+        y: Features (m, D).
+        skip_self: x and y are the same set, and no row may find itself.
+    """
+    shift = np.asarray(y).mean(axis=0, dtype=np.float64)
+    centred_y = torch.from_numpy((y - shift).astype(np.float32))
+    distances, rows = np.empty(len(x)), np.empty(len(x), np.int64)
+    for start in range(0, len(x), _ROWS):
+        centred_x = torch.from_numpy((x[start : start + _ROWS] - shift).astype(np.float32))
+        d = torch.cdist(centred_x, centred_y)
+        if skip_self:
+            here = torch.arange(len(d))
+            d[here, here + start] = torch.inf
+        found = d.min(1)
+        distances[start : start + _ROWS], rows[start : start + _ROWS] = found.values.numpy(), found.indices.numpy()
+    return distances, rows
+
+
+def find_examples(found: Comparison, *, count: int = 12) -> Examples | None:
+    """Images that explain a comparison; None where pixels or features of a side are not to be had.
+
+    Args:
+        found: What was compared.
+        count: Images in each list.
+    """
+    samples, real = found.samples, found.reference
+    if samples.features is None or real.features is None or samples.pictures is None:
+        return None
+    rows, real_rows = (np.sort(pick(np.arange(side.n), MOST, 0)) for side in (samples, real))
+    x, y = samples.features.features[rows], real.features.features[real_rows]
+    if min(len(x), len(y)) < 6:
+        return None
+    where = manifolds(x, y)
+    by_realism = np.argsort(where.realism, kind="stable")
+    distances, partner = nearest_rows(x, y)
+    own, _ = nearest_rows(y, y, skip_self=True)
+    closeness = distances / np.maximum(own[partner], 1e-12)
+    reach, _ = nearest_rows(y, x)
+    reach = reach / max(float(np.median(reach)), 1e-12)
+    outside = np.flatnonzero(~where.reached)
+    missed = outside[np.argsort(-reach[outside], kind="stable")][:count]
+    near = np.argsort(closeness, kind="stable")[:count]
+    half = min(len(x), len(y) // 2)
+    order = pick(np.arange(len(y)), 2 * half, 1)
+    real_values = manifolds(y[order[:half]], y[order[half:]]).values if half >= 6 else {}
+    return Examples(
+        _examples(samples, rows[by_realism[::-1][:count]], where.realism[by_realism[::-1][:count]]),
+        _examples(samples, rows[by_realism[:count]], where.realism[by_realism[:count]]),
+        _examples(real, real_rows[missed], reach[missed]),
+        _examples(samples, rows[near], closeness[near], real, real_rows[partner[near]]),
+        (len(x), len(y)),
+        where.values,
+        real_values,
+        half,
+    )
+
+
+def _examples(
+    side: Side,
+    places: npt.NDArray[np.int64],
+    scores: npt.NDArray[np.float64],
+    beside: Side | None = None,
+    partners: Sequence[int] | npt.NDArray[np.int64] = (),
+) -> list[Example]:
+    if side.pictures is None or len(places) == 0:
+        return []
+    images = side.pictures([int(place) for place in places])
+    if beside is None or beside.pictures is None:
+        rows = zip(images, places, scores, strict=True)
+        return [Example(image, side.names[int(place)], float(score)) for image, place, score in rows]
+    others = beside.pictures([int(partner) for partner in partners])
+    return [
+        Example(image, side.names[int(place)], float(score), other, beside.names[int(partner)])
+        for image, place, score, other, partner in zip(images, places, scores, others, partners, strict=True)
+    ]
