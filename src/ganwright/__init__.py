@@ -30,7 +30,7 @@ if TYPE_CHECKING:
         write_report,
     )
     from ganwright.errors import GanwrightError
-    from ganwright.evaluating import evaluate, save_statistics
+    from ganwright.evaluating import evaluate, evaluate_pairs, save_statistics, train_extractor
 
 _PLACES = {
     **dict.fromkeys(
@@ -47,7 +47,7 @@ _PLACES = {
         ),
         "ganwright.api",
     ),
-    **dict.fromkeys(("evaluate", "save_statistics"), "ganwright.evaluating"),
+    **dict.fromkeys(("evaluate", "evaluate_pairs", "save_statistics", "train_extractor"), "ganwright.evaluating"),
     "GanwrightError": "ganwright.errors",
 }
 _MODULES = ("data", "metrics", "recipes")
@@ -60,6 +60,7 @@ __all__ = [
     "data",
     "describe_data",
     "evaluate",
+    "evaluate_pairs",
     "list_recipes",
     "load_run",
     "metrics",
@@ -68,6 +69,7 @@ __all__ = [
     "sample",
     "save_statistics",
     "train",
+    "train_extractor",
     "write_report",
 ]
 

@@ -183,6 +183,8 @@ def _evaluate(arguments: list[str]) -> None:
 
     options = commands.parse("evaluate", commands.Evaluate, arguments)
     if options.paired:
+        if options.reference is None:
+            raise SettingsError("There is nothing to compare these images with.", fix="give --reference ORIGINALS")
         found = evaluating.evaluate_pairs(
             options.what,
             options.reference,
@@ -212,6 +214,28 @@ def _evaluate(arguments: list[str]) -> None:
         sys.stdout.write(json.dumps(found.to_dict(), indent=2) + "\n")
     else:
         Console().print(render(found))
+
+
+def _extractor(arguments: list[str]) -> None:
+    from ganwright import commands, evaluating
+    from ganwright.training.restore import default_device
+
+    if arguments[:1] != ["train"]:
+        asked = arguments[0] if arguments else "nothing"
+        if not {"-h", "--help"} & set(arguments[:1]):
+            raise SettingsError(f"`extractor` can only train, not '{asked}'.", fix="ganwright extractor train DATA")
+    options = commands.parse("extractor train", commands.TrainExtractor, arguments[arguments[:1] == ["train"] :])
+    found = evaluating.train_extractor(
+        options.data,
+        out=options.out,
+        resolution=options.resolution,
+        steps=options.steps,
+        max_minutes=options.minutes,
+        seed=options.seed,
+        flip=options.flip,
+        device=default_device(),
+    )
+    sys.stdout.write(f"{found}\n")
 
 
 def _statistics(arguments: list[str]) -> None:
@@ -275,6 +299,7 @@ VERBS: dict[str, tuple[Callable[[list[str]], None], str, str]] = {
     "resume": (_resume, "RUN", "train on from the last good checkpoint"),
     "sample": (_sample, "RUN -n 64", "make samples"),
     "evaluate": (_evaluate, "RUN|FOLDER", "measure a run, or images against --reference DATA"),
+    "extractor": (_extractor, "train DATA", "train a feature extractor on labelled images of your own domain"),
     "statistics": (_statistics, "DATA --out FILE", "write reference statistics that evaluate and pytorch-fid read"),
     "report": (_report, "RUN", "write the HTML report"),
     "recipes": (_recipes, "", "list the recipes"),

@@ -107,6 +107,26 @@ class Evaluate:
 
 
 @dataclass(frozen=True)
+class TrainExtractor:
+    """Train a feature extractor on labelled images of your own domain (digits, MRI, ...), as one file."""
+
+    data: Positional[str]
+    """Labelled images: a folder with a sub-folder for each class, for example."""
+    out: Path | None = None
+    """The .safetensors file; by default <data>-extractor.safetensors."""
+    resolution: int = 0
+    """Height and width of its input, in pixels; 0: chosen from the images (at most 64)."""
+    minutes: float = 5.0
+    """At most so long."""
+    steps: int | None = None
+    """Training steps; by default chosen from the number of images."""
+    flip: bool = False
+    """Mirror images while training; right where a mirror image is as good (not for digits or letters)."""
+    seed: int = 0
+    """Seed of weights, data order and split."""
+
+
+@dataclass(frozen=True)
 class Statistics:
     """Write the statistics of a set of images, to share or to compare with later; pytorch-fid reads the file too."""
 

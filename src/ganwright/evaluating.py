@@ -10,10 +10,12 @@ import numpy as np
 
 from ganwright.config import EvalSettings
 from ganwright.errors import MetricError
+from ganwright.metrics.domain_training import train_extractor
 from ganwright.metrics.estimate import Evaluation
 from ganwright.metrics.evaluator import make_evaluator
 from ganwright.metrics.extractor_base import Features
 from ganwright.metrics.moments import Moments
+from ganwright.metrics.pairs import evaluate_pairs
 from ganwright.metrics.processes import ExtractorSpec
 from ganwright.metrics.protocols import choose_protocol, find_protocol
 from ganwright.metrics.registry import METRICS
@@ -27,7 +29,7 @@ from ganwright.training.launch import open_data
 from ganwright.training.restore import default_device, sample_run
 from ganwright.training.settings import resolve
 
-__all__ = ["compare_for_evaluation", "evaluate", "is_run", "save_statistics"]
+__all__ = ["compare_for_evaluation", "evaluate", "evaluate_pairs", "is_run", "save_statistics", "train_extractor"]
 
 
 def evaluate(

@@ -7,14 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from ganwright.metrics.manifold import manifolds
+from ganwright.metrics.memorisation import nearest
 from ganwright.metrics.pixels import pick
 from ganwright.metrics.sets import Comparison
 from ganwright.metrics.sides import Side
 
-_ROWS = 1024
 MOST = 10_000
 """Images of a side that are looked through, at most; always the same ones."""
 
@@ -66,30 +65,6 @@ class Examples:
     real_n: int
 
 
-def nearest_rows(
-    x: npt.NDArray[np.floating], y: npt.NDArray[np.floating], *, skip_self: bool = False
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
-    """Distance (n,) of each row of x to the nearest row of y, and which it is (n,).
-
-    Args:
-        x: Features (n, D).
-        y: Features (m, D).
-        skip_self: x and y are the same set, and no row may find itself.
-    """
-    shift = np.asarray(y).mean(axis=0, dtype=np.float64)
-    centred_y = torch.from_numpy((y - shift).astype(np.float32))
-    distances, rows = np.empty(len(x)), np.empty(len(x), np.int64)
-    for start in range(0, len(x), _ROWS):
-        centred_x = torch.from_numpy((x[start : start + _ROWS] - shift).astype(np.float32))
-        d = torch.cdist(centred_x, centred_y)
-        if skip_self:
-            here = torch.arange(len(d))
-            d[here, here + start] = torch.inf
-        found = d.min(1)
-        distances[start : start + _ROWS], rows[start : start + _ROWS] = found.values.numpy(), found.indices.numpy()
-    return distances, rows
-
-
 def find_examples(found: Comparison, *, count: int = 12) -> Examples | None:
     """Images that explain a comparison; None where pixels or features of a side are not to be had.
 
@@ -106,10 +81,10 @@ def find_examples(found: Comparison, *, count: int = 12) -> Examples | None:
         return None
     where = manifolds(x, y)
     by_realism = np.argsort(where.realism, kind="stable")
-    distances, partner = nearest_rows(x, y)
-    own, _ = nearest_rows(y, y, skip_self=True)
-    closeness = distances / np.maximum(own[partner], 1e-12)
-    reach, _ = nearest_rows(y, x)
+    to_real, within = nearest(x, y), nearest(y)
+    partner = to_real.index
+    closeness = to_real.distance / np.maximum(within.distance[partner], 1e-12)
+    reach = nearest(y, x).distance
     reach = reach / max(float(np.median(reach)), 1e-12)
     outside = np.flatnonzero(~where.reached)
     missed = outside[np.argsort(-reach[outside], kind="stable")][:count]

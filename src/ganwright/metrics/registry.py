@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from ganwright.errors import SettingsError, nearest
-from ganwright.metrics import class_accuracy, frechet, inception_score, kernel, manifold, rbf_mmd, vendi
+from ganwright.metrics import class_accuracy, frechet, inception_score, kernel, manifold, memorisation, rbf_mmd, vendi
 from ganwright.metrics.estimate import Estimate
 from ganwright.metrics.measured import Measured
 
@@ -59,6 +59,13 @@ METRICS: dict[str, Metric] = {
         coverage="share of real images with a sample as their neighbour",
     ),
     **_rows(vendi.estimate, "reference", vendi="effective number of different images among the samples"),
+    **_rows(
+        memorisation.estimate,
+        "reference",
+        nn_ratio="share of samples closer to the training images than real unseen ones are; needs held-out images",
+        authenticity="share of samples that are not suspiciously close to a real image",
+        duplicates="share of samples that are near-copies of another sample",
+    ),
     **_rows(
         class_accuracy.estimate_accuracy,
         "judge asked",
