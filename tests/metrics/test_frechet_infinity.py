@@ -37,15 +37,15 @@ def test_influences_are_those_of_the_standard_error() -> None:
 
 
 def test_small_singular_values_count() -> None:
-    """Many directions with next to no variance: 5e-8 of the largest each, but 200 of them."""
+    """Many directions with next to no variance: 6e-8 of the largest each, but 200 of them."""
     rng = np.random.default_rng(1)
-    scales = np.repeat([1, 2.2e-4], [10, 200])
-    x, y = draw(rng, 3000, 210) * scales, draw(rng, 3000, 210) * scales
+    scales = np.repeat([1, 2.5e-4], [30, 200])
+    x, y = draw(rng, 3000, 230) * scales, draw(rng, 3000, 230) * scales
     a, b = ((z - z.mean(0)) / np.sqrt(2999) for z in (x, y))
     cross = scipy.linalg.svdvals(np.linalg.qr(a)[1] @ np.linalg.qr(b)[1].T).sum()
     expected = ((x.mean(0) - y.mean(0)) ** 2).sum() + (a**2).sum() + (b**2).sum() - 2 * cross
-    assert frechet(x, y).distance == pytest.approx(expected, rel=1e-5)
-    assert frechet_distance(x, y) == pytest.approx(expected, rel=1e-5)
+    assert frechet(x, y).distance == pytest.approx(expected, rel=5e-5)
+    assert frechet_distance(x, y) == pytest.approx(expected, rel=5e-5)
 
 
 def test_removes_the_bias() -> None:
