@@ -18,7 +18,7 @@ from ganwright.metrics.moments import Moments
 from ganwright.metrics.pairs import evaluate_pairs
 from ganwright.metrics.processes import ExtractorSpec
 from ganwright.metrics.protocols import choose_protocol, find_protocol
-from ganwright.metrics.registry import METRICS
+from ganwright.metrics.registry import USUAL
 from ganwright.metrics.sets import Comparison, compare_sets
 from ganwright.metrics.sides import SideOpener
 from ganwright.metrics.statistics_file import write_statistics
@@ -26,7 +26,7 @@ from ganwright.run import Run
 from ganwright.samples import ImageSamples
 from ganwright.training.journal import EVALUATION_SEED
 from ganwright.training.launch import open_data
-from ganwright.training.restore import default_device, sample_run
+from ganwright.training.restore import default_device, load_recipe, sample_run
 from ganwright.training.settings import resolve
 
 __all__ = ["compare_for_evaluation", "evaluate", "evaluate_pairs", "is_run", "save_statistics", "train_extractor"]
@@ -131,7 +131,7 @@ def compare_for_evaluation(
     defaults = settings.evaluation
     named = protocol or extractor  # one named by hand replaces the run's own choice of both
     wanted = EvalSettings(
-        metrics=tuple(METRICS) if metrics is None else tuple(metrics),
+        metrics=USUAL if metrics is None else tuple(metrics),
         protocol=protocol or "" if named else defaults.protocol,
         extractor=extractor or "" if named else defaults.extractor,
         eval_samples=n or (find_protocol(protocol).samples if protocol else 0) or defaults.eval_samples,
@@ -150,7 +150,10 @@ def compare_for_evaluation(
             where=run.path,
             fix="give --reference REAL_IMAGES",
         )
-    return evaluator.compare(samples)
+    latent = None
+    if "path-length" in wanted.metrics:
+        latent = load_recipe(run, step=checkpoint, device=where).latent_space()
+    return evaluator.compare(samples, latent)
 
 
 def save_statistics(

@@ -246,3 +246,39 @@ def test_the_default_extractor_ranks_blur() -> None:
     assert good["is"].value >= 1
     assert good["fd"].label == "FD (efficientnet-lite0)"
     assert good["fd"].better_than(bad["fd"])
+
+
+def test_every_metric_has_a_row_for_each_number_it_gives() -> None:
+    """A family's function may give several numbers; each is a row, so that it can be asked for by name."""
+    rng = np.random.default_rng(5)
+
+    def side(seed: int, n: int) -> Features:
+        draw = np.random.default_rng(seed)
+        parts = (draw.normal(size=(n, d)).astype(np.float32) for d in (6, 5, 7))
+        return Features(*parts)
+
+    n, m = 1200, 1300
+    measured = Measured(
+        side(0, n),
+        side(1, m),
+        Provenance("net/1", "none", "real", m),
+        class_names=("a", "b"),
+        held_out=side(2, 300),
+        sample_classes=rng.integers(0, 2, n),
+        reference_classes=rng.integers(0, 2, m),
+    )
+    functions = {metric.compute for metric in METRICS.values() if not metric.needs & {"judge", "asked", "latent"}}
+    given = [estimate for function in functions for estimate in function(measured)]
+    assert {estimate.name for estimate in given} == {
+        name for name, metric in METRICS.items() if metric.compute in functions
+    }
+    for estimate in given:
+        assert estimate.low <= estimate.value <= estimate.high and np.isfinite(estimate.value), estimate.name
+        assert estimate.interval and estimate.n == n
+        assert estimate.provenance.extractor == "net/1"
+
+
+def test_named_numbers_only(pool: str) -> None:
+    x, y = pictures(30, 60), pictures(31, 60)
+    assert set(evaluate_images(x, y, extractor=pool, quiet=True, metrics=("recall", "fd"))) == {"recall", "fd"}
+    assert "path-length" not in evaluate_images(x, y, extractor=pool, quiet=True)

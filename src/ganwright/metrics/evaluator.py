@@ -23,7 +23,7 @@ from ganwright.metrics.class_accuracy import Judge, open_judge
 from ganwright.metrics.estimate import Evaluation, Provenance
 from ganwright.metrics.extractors import Extractor, Features, open_extractor
 from ganwright.metrics.features import extract
-from ganwright.metrics.measured import Measured
+from ganwright.metrics.measured import HasLatentSpace, Measured
 from ganwright.metrics.pixels import pick
 from ganwright.metrics.protocols import choose_protocol
 from ganwright.metrics.registry import Metric, choose_metrics
@@ -64,7 +64,7 @@ class Evaluator:
         choose_metrics(settings.metrics)
         self.protocol, name = choose_protocol(settings.protocol, settings.extractor)
         self.extractor: Extractor = open_extractor(name, device=device, protocol=self.protocol)
-        available = {"moments", "samples", "reference", "asked"}
+        available = {"moments", "samples", "reference", "asked", "latent"}
         if self.extractor.has_logits:
             available.add("logits")
         if self.extractor.has_spatial:
@@ -132,8 +132,12 @@ class Evaluator:
         """
         return self.compare(samples).evaluation()
 
-    def compare(self, samples: ImageSamples) -> Comparison:
+    def compare(self, samples: ImageSamples, latent: HasLatentSpace | None = None) -> Comparison:
         """Measure these samples once, for all metrics.
+
+        Args:
+            samples: What the generator made.
+            latent: The generator's latent space, for the path length.
 
         Raises:
             MetricError: Too few samples, or features that are not finite.
@@ -141,11 +145,12 @@ class Evaluator:
         if len(samples) < 2:
             raise MetricError(f"{len(samples)} sample is too few to measure.", fix="ask for at least 2")
         lacking = {"asked", "classes"} if samples.labels is None else set()
+        lacking |= {"latent"} if latent is None else set()
         metrics = {name: metric for name, metric in self.metrics.items() if not metric.needs & lacking}
         needs = frozenset[str]().union(*(metric.needs for metric in metrics.values()))
         side = Side("samples", None, n=len(samples), classes=samples.labels)
         real, unseen = Side("reference", None), None
-        if needs - {"judge", "asked"}:
+        if needs - {"judge", "asked", "latent"}:
             note = "features of the samples"
             found = extract(self.extractor, iter(samples.images), len(samples), note=note, quiet=self.quiet)
             hashes = b"".join(pixel_hash(image) for image in samples.images)
@@ -164,7 +169,8 @@ class Evaluator:
             real = self.real()
         if "held_out" in needs:
             unseen = self.real(held_out=True)
-        return Comparison(side, real, unseen, self._measured(samples, side, real, unseen, "judge" in needs), metrics)
+        measured = replace(self._measured(samples, side, real, unseen, "judge" in needs), latent=latent)
+        return Comparison(side, real, unseen, measured, metrics)
 
     def _measured(
         self, samples: ImageSamples, side: Side, real: Side, unseen: Side | None, with_judge: bool
@@ -190,6 +196,9 @@ class Evaluator:
             sample_classes=samples.labels,
             reference_classes=real.classes,
             protocol=self.protocol,
+            extractor=network,
+            dataset=self.dataset,
+            images=samples.images,
         )
 
 

@@ -2,19 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol as Interface
 
 import numpy as np
 import numpy.typing as npt
+from torch import Tensor
 
+from ganwright.data.images import ImageDataset
 from ganwright.metrics.class_accuracy import Judge
 from ganwright.metrics.constants import Z95
 from ganwright.metrics.estimate import Estimate, Provenance
-from ganwright.metrics.extractor_base import Features
+from ganwright.metrics.extractor_base import Extractor, Features
 from ganwright.metrics.extractor_inception import INCEPTION_SHA256_PREFIX
 from ganwright.metrics.moments import Moments
 from ganwright.metrics.protocols import PROTOCOLS, Protocol
+
+
+class HasLatentSpace(Interface):
+    """What the path length needs of a generator; see `recipes.base.LatentSpace`."""
+
+    @property
+    def latent_dim(self) -> int:
+        """Length of a latent vector."""
+
+    @property
+    def num_classes(self) -> int:
+        """Classes it must be given; 0: none."""
+
+    @property
+    def generate(self) -> Callable[[Tensor, Tensor | None], Tensor]:
+        """Images in [-1, 1] from latents and classes."""
+
+    @property
+    def mapping(self) -> Callable[[Tensor], Tensor] | None:
+        """From z to w."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +59,10 @@ class Measured:
         protocol: How the statistics are computed.
         sample_moments: Mean and covariance of the samples, where only those are known, or None.
         reference_moments: The same of the reference.
+        extractor: The extractor, for metrics that measure more images, or None.
+        latent: The generator's latent space, or None.
+        dataset: The data set of a run, or None.
+        images: Pixels of the samples, uint8 (n, H, W, C), where they are in memory, or None.
     """
 
     samples: Features
@@ -52,6 +79,10 @@ class Measured:
     protocol: Protocol = PROTOCOLS["custom"]
     sample_moments: Moments | None = None
     reference_moments: Moments | None = None
+    extractor: Extractor | None = None
+    latent: HasLatentSpace | None = None
+    dataset: ImageDataset | None = None
+    images: npt.NDArray[np.uint8] | None = None
 
     @property
     def n(self) -> int:

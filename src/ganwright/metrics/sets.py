@@ -17,7 +17,7 @@ from ganwright.metrics.extractor_base import Extractor, Features
 from ganwright.metrics.measured import Measured
 from ganwright.metrics.processes import ExtractorSpec
 from ganwright.metrics.protocols import choose_protocol
-from ganwright.metrics.registry import METRICS, Metric, choose_metrics
+from ganwright.metrics.registry import USUAL, Metric, choose_metrics
 from ganwright.metrics.sides import Side, SideOpener
 
 
@@ -80,7 +80,7 @@ def compare_sets(
         raise SettingsError(f"{n} images are too few to measure.", where="n", fix="choose at least 2, or leave it out")
     if devices < 1:
         raise SettingsError(f"{devices} processes cannot measure.", where="devices", fix="choose at least 1")
-    named = tuple(METRICS) if metrics is None else tuple(metrics)
+    named = USUAL if metrics is None else tuple(metrics)
     choose_metrics(named)
     how, name = choose_protocol(protocol, extractor)
     spec = ExtractorSpec(name, how, weights, str(device))

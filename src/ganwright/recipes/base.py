@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
@@ -100,6 +100,24 @@ class SampleRequest:
 
 
 @dataclass(frozen=True)
+class LatentSpace:
+    """A way into a generator for whatever walks through its latent space (path length, interpolation).
+
+    Attributes:
+        latent_dim: Length of a latent vector, standard normal.
+        generate: Latents (n, latent_dim) and classes int64 (n,) or None, on the recipe's device, to float images
+            (n, C, H, W) in [-1, 1]. Equal latents give equal images.
+        num_classes: Classes it must be given; 0: none.
+        mapping: From z to w, where `generate` takes w.
+    """
+
+    latent_dim: int
+    generate: Callable[[Tensor, Tensor | None], Tensor]
+    num_classes: int = 0
+    mapping: Callable[[Tensor], Tensor] | None = None
+
+
+@dataclass(frozen=True)
 class Stage:
     """A named part of training: `steps` steps under one name (SeqGAN: mle, critic, adversarial)."""
 
@@ -152,6 +170,10 @@ class Recipe(nn.Module, ABC):
     def stages(self, steps: int) -> Sequence[Stage]:
         """The stages of a run of `steps` steps, in order; their steps add up to `steps`."""
         return (Stage("train", steps),)
+
+    def latent_space(self) -> LatentSpace | None:
+        """The generator's latent space, for recipes that have one; used in `eval` mode without gradients."""
+        return None
 
     def evaluate(self, seed: int) -> dict[str, float]:
         """Figures only this recipe can give (E-GAN's survivors, a prior's PSNR); logged at each evaluation."""

@@ -27,7 +27,7 @@ from ganwright.networks.initialise import INITIALISERS, initialise
 from ganwright.networks.mlp import MLPDiscriminator, MLPGenerator
 from ganwright.networks.resnet import ResNetDiscriminator, ResNetGenerator
 from ganwright.penalties import PENALTIES, clip_weights
-from ganwright.recipes.base import Recipe, SampleRequest, StepContext, frozen
+from ganwright.recipes.base import LatentSpace, Recipe, SampleRequest, StepContext, frozen
 from ganwright.recipes.image_settings import ImageGANSettings, check, choose
 from ganwright.samples import ImageSamples
 
@@ -201,6 +201,10 @@ class ImageGAN(Recipe):
             None if labels is None else labels.numpy(),
             columns if 4 <= columns <= 20 else None,
         )
+
+    def latent_space(self) -> LatentSpace:
+        """The latents of `sample`."""
+        return LatentSpace(self.settings.latent_dim, self.generator, self.num_classes)
 
     def _requested_labels(self, request: SampleRequest) -> Tensor | None:
         if not self.num_classes:
