@@ -114,7 +114,7 @@ def train_extractor(
     Args:
         data: Labelled images: a path, a bundled set's name, `(images, labels)`, … or an open `ImageDataset`, which
             keeps its own channels and held-out split.
-        out: The file to write; None: `<name of the data>.safetensors` in the current folder.
+        out: The file to write; None: `<name of the data>-extractor.safetensors` here.
         resolution: Side of the network's input, 8 to 64 pixels; 0: the data's, at most 64.
         channels: 1: grey, 3: RGB, auto: as found.
         steps: Training steps of 64 images; None: 8 epochs, within 600 to 6000 steps.
@@ -188,8 +188,8 @@ def train_extractor(
 
 
 def _checked_out(out: str | Path | None, name: str) -> Path:
-    plain = "".join(c if c.isalnum() or c in "-_" else "-" for c in Path(name).stem).strip("-") or "extractor"
-    path = Path(out) if out is not None else Path(plain + DOMAIN_ENDING)
+    plain = "".join(c if c.isalnum() or c in "-_" else "-" for c in Path(name).stem).strip("-") or "data"
+    path = Path(out) if out is not None else Path(f"{plain}-extractor{DOMAIN_ENDING}")
     if path.suffix != DOMAIN_ENDING:
         raise SettingsError(f"The file's name must end in {DOMAIN_ENDING}.", where=path)
     if path.exists() and not is_domain_file(path):

@@ -158,7 +158,9 @@ class DomainExtractor(Extractor):
         super().__init__(device)
         path = Path(path)
         network, self.description = read_domain_file(path)
-        self.name, self.version, self.size = path.stem, hash_file(path)[:8], self.description.resolution
+        # Marked, so that a file called inception.safetensors never passes for the published network.
+        self.name = f"domain:{printable(path.stem)}"
+        self.version, self.size = hash_file(path)[:8], self.description.resolution
         self.class_names = self.description.classes
         grey = ", grey by ITU-R 601 luma" if self.description.channels == 1 else ""
         mean, std = (" ".join(f"{v:.4g}" for v in vs) for vs in (self.description.mean, self.description.std))
