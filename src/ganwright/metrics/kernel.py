@@ -128,7 +128,7 @@ def pair_sums(
     n, m = len(x), len(x if y is None else y)
     rows_sum, columns_sum = torch.zeros(n, dtype=torch.float64), torch.zeros(m, dtype=torch.float64)
     subsets = torch.zeros(members[0].shape[1] if members else 0, dtype=torch.float64)
-    total = n * m // (2 if y is None else 1)
+    total = n * (n + min(tile, n)) // 2 if y is None else n * m
     with progress(note, total, quiet=total * x.shape[1] < _LONG) as advance:
         for rows, columns, products in tiles(x, y, shift=shift, tile=tile):
             k = kernel(products, rows, columns)
@@ -163,8 +163,8 @@ def unbiased(xx: PairSums, yy: PairSums, xy: PairSums) -> KernelDistance:
 def kernel_distance(x: FloatArray, y: FloatArray, *, chunk: int = TILE) -> KernelDistance:
     """Unbiased MMD² of the cubic kernel between all rows.
 
-    float32 features are multiplied in float32, which moves the value by less than 1e-7 of the kernel's typical value
-    (measured: 3e-10 of it at n = 10,000 and D = 2,048), and summed in float64.
+    float32 features are multiplied in float32 and summed in float64. Against float64 throughout that moved the value by
+    1e-9 of the kernel's mean at n = 4,000 and by 2e-10 at n = 10,000 (D = 2,048; 1e-5 of the standard error).
 
     Args:
         x: Features (n, D).

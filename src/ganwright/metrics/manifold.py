@@ -101,7 +101,7 @@ def manifolds(samples: FloatArray, reference: FloatArray, *, k: int = 3, k_densi
     largest = max(samples, reference, key=len)
     kind = product_type(largest, largest)
     x, y = _Side(samples, shift, kind), _Side(reference, shift, kind)
-    pairs = len(samples) ** 2 // 2 + len(reference) ** 2 // 2 + len(samples) * len(reference)
+    pairs = sum(n * (n + min(n, TILE)) // 2 for n in (x.n, y.n)) + x.n * y.n
     with progress("precision, recall, density, coverage", pairs, quiet=pairs * len(shift) < _LONG) as advance:
         near_x, near_y = x.nearest(reach, advance), y.nearest(reach, advance)
         radius_x, radius_y = near_x[:, k - 1].clone(), near_y[:, k - 1].clone()
