@@ -229,6 +229,7 @@ def _extractor(arguments: list[str]) -> None:
         options.data,
         out=options.out,
         resolution=options.resolution,
+        channels=options.channels,
         steps=options.steps,
         max_minutes=options.minutes,
         seed=options.seed,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import tyro
 from tyro.conf import Positional
@@ -116,6 +116,8 @@ class TrainExtractor:
     """The .safetensors file; by default <data>-extractor.safetensors."""
     resolution: int = 0
     """Height and width of its input, in pixels; 0: chosen from the images (at most 64)."""
+    channels: Literal["auto", "1", "3"] = "auto"
+    """1: grey, 3: RGB, auto: as found (a mixture is an error)."""
     minutes: float = 5.0
     """At most so long."""
     steps: int | None = None
