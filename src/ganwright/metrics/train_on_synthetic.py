@@ -113,8 +113,8 @@ def train_on_synthetic(
     gap, gap_low, gap_high = compared.gap
     names, k = dataset.spec.class_names, dataset.spec.num_classes
     warnings = [
-        f"the same network reads {baseline:.1%} [{real_low:.1%}, {real_high:.1%}] right after {compared.n:,} real ones: "
-        f"the difference is {100 * gap:+.1f} points [{100 * gap_low:+.1f}, {100 * gap_high:+.1f}]"
+        f"the same network reads {baseline:.1%} [{real_low:.1%}, {real_high:.1%}] right after {compared.n:,} real "
+        f"ones: the difference is {100 * gap:+.1f} points [{100 * gap_low:+.1f}, {100 * gap_high:+.1f}]"
     ]
     by_class = compared.per_class(k)
     lost = by_class[:, 1] - by_class[:, 0]
