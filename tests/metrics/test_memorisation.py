@@ -112,6 +112,13 @@ def test_noisy_copies_are_not_authentic_and_close_to_training() -> None:
     assert exact["nn-ratio"].details["copies"] == 0.25
 
 
+def test_samples_far_from_everything_are_said_to_hide_copies() -> None:
+    training, held_out = normal(30, 400), normal(31, 300)
+    shifted = measure(training[:300] + np.float32(2), training, held_out)["nn-ratio"]
+    assert shifted.value < 0.05 and any("escape" in warning for warning in shifted.warnings)
+    assert not any("escape" in w for w in measure(normal(32, 300), training, held_out)["nn-ratio"].warnings)
+
+
 def test_nn_ratio_needs_a_hundred_held_out_images() -> None:
     assert "nn-ratio" not in measure(normal(12, 50), normal(13, 200))
     assert "nn-ratio" not in measure(normal(12, 50), normal(13, 200), normal(14, 99))

@@ -67,7 +67,13 @@ def test_luma_of_float_images_scales_with_their_range() -> None:
         np.testing.assert_allclose(ours, paired.scores(name, a, b, luma=True), rtol=1e-9)
 
 
-def test_grey_is_rgb_of_equal_channels() -> None:
+def test_two_grey_images_are_their_own_luma() -> None:
+    a, b = pictures(14, c=1), pictures(15, c=1)
+    for name in ("psnr", "ssim"):
+        np.testing.assert_array_equal(paired.scores(name, a, b, luma=True), paired.scores(name, a, b))
+
+
+def test_grey_beside_colour_is_rgb_of_equal_channels() -> None:
     grey, colour = pictures(6, c=1), pictures(7)
     repeated = np.repeat(grey, 3, axis=-1)
     for name, options in (("psnr", {}), ("psnr", {"luma": True}), ("ssim", {"luma": True})):

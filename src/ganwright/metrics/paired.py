@@ -118,7 +118,9 @@ def planes(
 ) -> tuple[Tensor, Tensor]:
     """Two batches (N, H, W, 1 or 3) as float64 planes (N, C, h, w) that may be compared.
 
-    Where one side is grey and the other RGB, or luma is asked for, grey counts as RGB of three equal channels.
+    Where one side is grey and the other RGB, grey counts as RGB of three equal channels. Where both are grey they are
+    their own luma, in full range: so it is in the papers' tables, and only so does Set14, one of whose pictures is
+    stored in grey, give their figures.
 
     Raises:
         MetricError: Nothing is left inside the border.
@@ -127,13 +129,13 @@ def planes(
         raise MetricError(f"{shave} pixels cannot be shaved off {a.shape[1]}x{a.shape[2]} images.")
     # float64 does not exist on Apple's GPUs
     place = torch.device("cpu") if torch.device(device).type == "mps" else torch.device(device)
-    colour = luma or a.shape[-1] != b.shape[-1]
+    colour = max(a.shape[-1], b.shape[-1]) == 3
     found = []
     for side in (a, b):
         x = side[:, shave : side.shape[1] - shave, shave : side.shape[2] - shave].to(place).permute(0, 3, 1, 2).double()
         if colour:
             x = x.expand(-1, 3, -1, -1)
-        found.append(luma_of(x, data_range=data_range) if luma else x.contiguous())
+        found.append(luma_of(x, data_range=data_range) if luma and colour else x.contiguous())
     return found[0], found[1]
 
 
