@@ -42,6 +42,7 @@ def render(evaluation: Mapping[str, Estimate]) -> Group:
     protocols = ", ".join(sorted({e.provenance.protocol for e in estimates if e.provenance.protocol}))
     told = [f"protocol {escape(protocols)}"] if protocols else []
     if len(same) == 1 and estimates:
-        told.append(f"extractor {escape(estimates[0].provenance.extractor)}")
+        if estimates[0].provenance.extractor:
+            told.append(f"extractor {escape(estimates[0].provenance.extractor)}")
         told.append(escape(estimates[0].provenance.preprocessing))
     return Group(table, *([f"[dim]{'; '.join(told)}[/]"] if told else []), *lines)
