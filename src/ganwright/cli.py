@@ -120,12 +120,17 @@ def _take(arguments: list[str], names: tuple[str, ...]) -> tuple[list[str], dict
     return rest, taken
 
 
-def _next_steps(run: Any) -> None:
+def _speaks() -> bool:
+    """Under torchrun one process speaks."""
     import os
 
+    return os.environ.get("RANK", "0") == "0"
+
+
+def _next_steps(run: Any) -> None:
     from ganwright.console import console
 
-    if os.environ.get("RANK", "0") != "0":  # under torchrun one process speaks
+    if not _speaks():
         return
 
     console.print(f"\nrun     {run.path}\nreport  {run.path / 'report.html'}\n\nnext:", markup=False)
@@ -208,6 +213,8 @@ def _evaluate(arguments: list[str]) -> None:
             report=options.report,
             devices=options.devices,
         )
+    if not _speaks():
+        return
     if options.json:
         import json
 

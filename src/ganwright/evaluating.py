@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -90,7 +91,7 @@ def evaluate(
         quiet=quiet,
     )
     evaluation = found.evaluation()
-    if report is not None:
+    if report is not None and os.environ.get("RANK", "0") == "0":  # under torchrun one process writes
         from ganwright.report.evaluation import write_evaluation_report
 
         write_evaluation_report(found, evaluation, Path(report), quiet=quiet)

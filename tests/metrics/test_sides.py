@@ -204,6 +204,25 @@ def test_two_processes_give_exactly_what_one_gives(pool: str, tmp_path: Path, mo
     assert found[0] == found[1]
 
 
+def test_under_torchrun_processes_share_the_work(pool: str, tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", pictures(22, 1200, side=4))
+    np.save(tmp_path / "y.npy", pictures(23, 60, side=4))
+    command = ["evaluate", "x.npy", "--reference", "y.npy", "--extractor", pool, "--metrics", "fd", "kid", "--json"]
+    printed = []
+    for k, launcher in enumerate(([], ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"])):
+        environment = {**os.environ, "GANWRIGHT_CACHE": str(tmp_path / f"cache-{k}"), "OMP_NUM_THREADS": "1"}
+        done = subprocess.run(
+            [sys.executable, *launcher, "-m", "ganwright.cli", *command],
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+            env=environment,
+        )
+        assert done.returncode == 0, done.stderr
+        printed.append(json.loads(done.stdout))
+    assert printed[0] == printed[1]  # one process spoke, and said the same
+
+
 @pytest.mark.slow
 def test_a_killed_evaluation_goes_on(tmp_path: Path) -> None:
     """kill -9 in the middle of extraction: a second call ends with what an undisturbed one gives."""
