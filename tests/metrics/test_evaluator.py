@@ -282,3 +282,14 @@ def test_named_numbers_only(pool: str) -> None:
     x, y = pictures(30, 60), pictures(31, 60)
     assert set(evaluate_images(x, y, extractor=pool, quiet=True, metrics=("recall", "fd"))) == {"recall", "fd"}
     assert "path-length" not in evaluate_images(x, y, extractor=pool, quiet=True)
+
+
+def test_functions_on_arrays_are_found_by_name() -> None:
+    import ganwright as gw
+
+    for name in gw.metrics.__all__:
+        assert getattr(gw.metrics, name) is not None
+    x, y = np.random.default_rng(0).normal(size=(2, 50, 4))
+    assert gw.metrics.frechet_distance(x, y) == pytest.approx(frechet_distance(x, y))
+    with pytest.raises(AttributeError, match="no attribute 'fid'"):
+        gw.metrics.fid  # noqa: B018
