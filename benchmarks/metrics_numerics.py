@@ -1,8 +1,9 @@
 """Time, memory and agreement of the distribution metrics' numerics against the usual ways of computing them.
 
 Ours and theirs run in one process, in turn (A B A B …), and ratios are taken pair by pair, of wall and of process CPU
-time, so that they hold while the machine's speed drifts. Peak memory is measured in a process of its own. The shares of
-the matrix multiplication peak are of CPU time, the peak being measured in every round.
+time, so that they hold while the machine's speed drifts. On a busy machine use one thread: several wait for each other,
+which counts as CPU time. The shares of the matrix multiplication peak are of CPU time, and the peak is measured in every
+round. Peak memory is measured in a process of its own.
 
 usage: python benchmarks/metrics_numerics.py [--n 10000] [--dim 2048] [--rounds 3] [--threads 2] [--only NAME] [--save]
 """
@@ -13,6 +14,7 @@ import argparse
 import contextlib
 import datetime
 import json
+import os
 import platform
 import resource
 import statistics
@@ -217,6 +219,9 @@ def main() -> None:
     args = parser.parse_args()
     if args.threads:
         torch.set_num_threads(args.threads)
+        limits = {f"{library}_NUM_THREADS": str(args.threads) for library in ("OMP", "OPENBLAS", "MKL")}
+        if any(os.environ.get(key) != value for key, value in limits.items()):  # read when the libraries are loaded
+            os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | limits)
     if args.peak:
         report_peak(*args.peak, args.n, args.dim)
         return
