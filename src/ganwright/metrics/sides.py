@@ -104,7 +104,7 @@ class SideOpener:
     def _images(self, images: ImageSource, source: Any, n: int | None) -> Side:
         index = pick(np.arange(len(images)), n or len(images), 0)
         index.sort()
-        store = FeatureStore.of(content_hash(images, index), self.extractor, index)
+        store = FeatureStore.of(content_hash(images, index, quiet=self.quiet), self.extractor, index)
         note = f"features of {images.name}"
         found = fill_store(
             store, source, images, self.spec, self.extractor, devices=self.devices, note=note, quiet=self.quiet

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ganwright.console import progress
+from ganwright.console import progress, track
 from ganwright.data.decode import BrokenImageError, Picture, pixel_hash
 from ganwright.data.sources import ImageSource, printable
 from ganwright.errors import MetricError
@@ -31,6 +31,8 @@ Index = npt.NDArray[np.int64]
 SHARD = 512
 """Images in a shard."""
 _DECODERS = 4
+_MANY = 20_000
+"""From so many files on, reading them to know their content shows progress."""
 
 
 @dataclass(frozen=True)
@@ -160,7 +162,7 @@ class FeatureStore:
         return self.partial / f"shard-{number:05d}.npz"
 
 
-def content_hash(images: ImageSource, index: Index) -> str:
+def content_hash(images: ImageSource, index: Index, *, quiet: bool = False) -> str:
     """Hash of what is stored of these images, in order; remembered by the set's quick signature."""
     signature = images.signature()
     memo = None
@@ -171,7 +173,7 @@ def content_hash(images: ImageSource, index: Index) -> str:
             if len(found) == 32:
                 return found
     parts = []
-    for i in index:
+    for i in track(index, f"reading {images.name}", quiet=quiet or len(index) < _MANY):
         try:
             raw = images.read(int(i)) if images.encoded else images.decode(int(i)).tobytes()
         except BrokenImageError:
