@@ -2,7 +2,7 @@
 
 Ours and theirs run in one process, in turn (A B A B …), and ratios are taken pair by pair, of wall and of process CPU
 time, so that they hold while the machine's speed drifts. On a busy machine use one thread: several wait for each other,
-which counts as CPU time. The shares of the matrix multiplication peak are of CPU time, and the peak is measured in every
+which counts as CPU time. The shares of the matrix multiplication peak are of CPU time; the peak is measured in every
 round. Peak memory is measured in a process of its own.
 
 usage: python benchmarks/metrics_numerics.py [--n 10000] [--dim 2048] [--rounds 3] [--threads 2] [--only NAME] [--save]
