@@ -1,30 +1,38 @@
 """Images a second of ganwright's training step against a plain PyTorch loop of the same networks.
 
-Both run in one process, in turn (A B A B …), and the ratio is taken pair by pair, so that it holds while the machine's
-speed drifts. The plain loop is written as in PyTorch's DCGAN example and the usual WGAN-GP scripts: contiguous NCHW,
-Adam as it comes, a fresh discriminator pass for the generator with its weights not frozen, losses read by `.item()`.
+All run in one process, in turn (A B A B …), and ratios are taken round by round, so that they hold while the
+machine's speed drifts. The plain loop is written as in PyTorch's DCGAN example and the usual WGAN-GP scripts:
+contiguous NCHW, each layer by itself (convolve, then pool; upsample, then convolve), activations in place, Adam as
+it comes, a fresh discriminator pass for the generator with its weights not frozen, losses read by `.item()`.
+With --variants, ganwright's step is also measured without each of its parts, and the plain loop with some.
 
-usage: python benchmarks/training_step.py [--device cpu] [--rounds 9] [--steps 6] [--threads 2] [--save]
+usage: python benchmarks/training_step.py [--device cpu] [--rounds 9] [--steps 6] [--threads 2] [--variants] [--save]
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import datetime
 import json
 import platform
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
+from ganwright import penalties
 from ganwright.data.opening import open_dataset
+from ganwright.networks.resnet import PooledConv2d, UpsampledConv2d
+from ganwright.recipes import image_gan
 from ganwright.recipes.base import Stage
 from ganwright.training.context import LoopContext
 from ganwright.training.ema import MovingAverage
@@ -44,15 +52,52 @@ def make_data(n: int = 2048) -> Any:
     return open_dataset(images)
 
 
-class Ours:
-    """The recipe's step through the loop's own parts, moving average included."""
+class ConvolveThenPool(nn.Conv2d):
+    def forward(self, x: Tensor) -> Tensor:
+        return F.avg_pool2d(super().forward(x), 2)
 
-    def __init__(self, name: str, changes: dict[str, Any], data: Any, device: str) -> None:
+
+class UpsampleThenConvolve(nn.Conv2d):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+
+
+def layer_by_layer(network: nn.Module) -> None:
+    """Let pooling and upsampling be layers of their own; weights stay."""
+    for module in network.modules():
+        if isinstance(module, PooledConv2d):
+            module.__class__ = ConvolveThenPool
+        elif isinstance(module, UpsampledConv2d):
+            module.__class__ = UpsampleThenConvolve
+
+
+def torchs_own_gradients(critic: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+    x = images.detach().requires_grad_(True)
+    return torch.autograd.grad(critic(x).sum(), x, create_graph=True)[0].flatten(1)
+
+
+@contextlib.contextmanager
+def not_frozen(network: nn.Module) -> Iterator[None]:
+    yield
+
+
+class Ours:
+    """The recipe's step through the loop's own parts, moving average included; `without` leaves a part out."""
+
+    def __init__(self, name: str, changes: dict[str, Any], data: Any, device: str, without: str = "") -> None:
         settings = resolve(name, changes)
         fabric = Fabric(accelerator=device, devices=1)
-        self.batch_size = settings.train.batch_size
+        self.batch_size, self.without = settings.train.batch_size, without
         self.recipe = build_recipe(settings, data).to(fabric.device).train()
+        if without == "channels-last weights":
+            self.recipe.to(memory_format=torch.contiguous_format)
+        if without == "joined layers":
+            layer_by_layer(self.recipe)
         optimizers = self.recipe.optimizers()
+        if without == "fused Adam":
+            s = settings.recipe
+            for key, lr, betas in (("generator", s.lr_g, s.betas_g), ("discriminator", s.lr_d, s.betas_d)):
+                optimizers[key] = torch.optim.Adam(getattr(self.recipe, key).parameters(), lr, betas)
         self.stream = BatchStream(data, self.batch_size, seed=0, device=fabric.device)
         prepared: Any = {key: fabric.setup_optimizers(value) for key, value in optimizers.items()}
         randomness = StepRandomness(0, fabric.device)
@@ -61,20 +106,29 @@ class Ours:
         self.done = 0
 
     def step(self) -> None:
-        self.ctx.begin_step(self.done, logging=self.done % 50 == 0)
-        self.recipe.step(self.stream.next(), self.ctx)
-        self.done += 1
-        self.ema.update(self.done)
+        with contextlib.ExitStack() as patches:
+            if self.without == "quick second derivative":
+                patches.enter_context(mock.patch.object(penalties, "image_gradients", torchs_own_gradients))
+            if self.without == "frozen discriminator":
+                patches.enter_context(mock.patch.object(image_gan, "frozen", not_frozen))
+            self.ctx.begin_step(self.done, logging=self.done % 50 == 0)
+            self.recipe.step(self.stream.next(), self.ctx)
+            self.done += 1
+            self.ema.update(self.done)
 
 
 class Plain:
-    """What one would write by hand."""
+    """What one would write by hand; `having` gives it a part of ganwright's."""
 
-    def __init__(self, name: str, changes: dict[str, Any], data: Any, device: str) -> None:
+    def __init__(self, name: str, changes: dict[str, Any], data: Any, device: str, having: str = "") -> None:
         settings = resolve(name, changes)
         self.s = settings.recipe
         self.batch_size, self.data, self.device = settings.train.batch_size, data, torch.device(device)
-        recipe = build_recipe(settings, data).to(device).to(memory_format=torch.contiguous_format).train()
+        recipe = build_recipe(settings, data).to(device).train()
+        if having != "channels-last weights":
+            recipe.to(memory_format=torch.contiguous_format)
+        if having != "joined layers":
+            layer_by_layer(recipe)
         self.g, self.d = recipe.generator, recipe.discriminator
         self.opt_g = torch.optim.Adam(self.g.parameters(), self.s.lr_g, self.s.betas_g)
         self.opt_d = torch.optim.Adam(self.d.parameters(), self.s.lr_d, self.s.betas_d)
@@ -142,25 +196,44 @@ def measure(run: Any, steps: int, device: str) -> tuple[float, float]:
     return time.perf_counter() - wall, time.process_time() - cpu
 
 
+def make_runs(name: str, args: argparse.Namespace) -> dict[str, Any]:
+    """What is compared, by name."""
+    data, changes = make_data(), CASES[name]
+    runs: dict[str, Any] = {
+        "ganwright": Ours(name, changes, data, args.device),
+        "plain": Plain(name, changes, data, args.device),
+    }
+    if args.variants:
+        parts = ["channels-last weights", "frozen discriminator", "fused Adam"]
+        if name == "wgan-gp":
+            parts += ["joined layers", "quick second derivative"]
+        for part in parts:
+            runs[f"ganwright without {part}"] = Ours(name, changes, data, args.device, part)
+        for part in ["channels-last weights"] + ["joined layers"] * (name == "wgan-gp"):
+            runs[f"plain with {part}"] = Plain(name, changes, data, args.device, part)
+    return runs
+
+
 def compare(name: str, args: argparse.Namespace) -> dict[str, Any]:
-    data = make_data()
-    ours, plain = (kind(name, CASES[name], data, args.device) for kind in (Ours, Plain))
+    runs = make_runs(name, args)
     steps = max(1, args.steps // 3) if name == "wgan-gp" else args.steps
-    for run in (ours, plain):
+    for run in runs.values():
         measure(run, 2, args.device)
-    rounds = [(measure(ours, steps, args.device), measure(plain, steps, args.device)) for _ in range(args.rounds)]
+    rounds = [{key: measure(run, steps, args.device) for key, run in runs.items()} for _ in range(args.rounds)]
     result: dict[str, Any] = {"settings": CASES[name], "steps_a_round": steps, "rounds": args.rounds}
+    images = steps * CASES[name]["batch_size"]
     for i, clock in enumerate(("wall", "cpu")):
         if i == 1 and args.device != "cpu":
             continue
-        ratios = sorted(theirs[i] / mine[i] for mine, theirs in rounds)
-        result[clock] = {
-            "images_per_second_ours": round(steps * ours.batch_size / statistics.median(m[i] for m, _ in rounds), 1),
-            "images_per_second_plain": round(steps * ours.batch_size / statistics.median(p[i] for _, p in rounds), 1),
-            "median_ratio": round(statistics.median(ratios), 3),
-            "lowest_ratio": round(ratios[0], 3),
-            "highest_ratio": round(ratios[-1], 3),
-        }
+        result[clock] = {}
+        for key in runs:
+            ratios = sorted(round_["plain"][i] / round_[key][i] for round_ in rounds)
+            result[clock][key] = {
+                "images_per_second": round(images / statistics.median(round_[key][i] for round_ in rounds), 1),
+                "median_ratio": round(statistics.median(ratios), 3),
+                "lowest_ratio": round(ratios[0], 3),
+                "highest_ratio": round(ratios[-1], 3),
+            }
     return result
 
 
@@ -171,6 +244,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=6)
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--only", choices=list(CASES))
+    parser.add_argument("--variants", action="store_true", help="also measure what each part gives")
     parser.add_argument("--save", action="store_true", help="write benchmarks/results/training_step-<device>.json")
     args = parser.parse_args()
     if args.threads:
@@ -188,11 +262,9 @@ def main() -> None:
     results = {case: compare(case, args) for case in CASES if args.only in (None, case)}
     for case, result in results.items():
         for clock in ("wall", "cpu"):
-            if clock in result:
-                r = result[clock]
+            for key, r in result.get(clock, {}).items():
                 print(
-                    f"{case:8} {clock:4}  ours {r['images_per_second_ours']:8.1f}/s  plain "
-                    f"{r['images_per_second_plain']:8.1f}/s  ratio {r['median_ratio']:.2f} "
+                    f"{case:8} {clock:4}  {key:44} {r['images_per_second']:8.1f}/s  ratio {r['median_ratio']:.2f} "
                     f"({r['lowest_ratio']:.2f} to {r['highest_ratio']:.2f})"
                 )
     if args.save:

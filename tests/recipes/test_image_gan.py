@@ -10,6 +10,7 @@ from typing import Any, get_args, get_type_hints
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from image_gan_fakes import FakeContext, data_spec, random_batches, train
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -181,6 +182,82 @@ def test_one_step_is_the_algorithm_box_written_out() -> None:
     opt_g.step()
     for (name, ours), theirs in zip(recipe.named_parameters(), plain.parameters(), strict=True):
         assert torch.allclose(ours, theirs, atol=1e-6), name
+
+
+def paper_critic(d: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """Gulrajani et al. 2017, appendix: residual blocks as drawn, each layer by itself."""
+    for block in d.blocks:
+        h = block.conv1_plain(x if block.first else x.relu()).relu()
+        h, shortcut = block.conv2_plain(h), block.shortcut(x)
+        x = F.avg_pool2d(h, 2) + F.avg_pool2d(shortcut, 2) if block.down else h + shortcut
+    return d.head.linear(x.relu().mean((2, 3))).squeeze(1)
+
+
+def paper_generator(g: nn.Module, z: torch.Tensor) -> torch.Tensor:
+    x = g.from_latent(z).view(len(z), -1, 4, 4)
+    for block in g.blocks:
+        h = F.interpolate(block.norm1(x).relu(), scale_factor=2)
+        h = block.conv2_plain(block.norm2(block.conv1_plain(h)).relu())
+        x = h + block.shortcut(F.interpolate(x, scale_factor=2))
+    return g.to_image(g.norm(x).relu()).tanh()
+
+
+def test_a_wgan_gp_step_is_the_papers_layer_by_layer() -> None:
+    # Losses, penalty and weights after two steps, against the paper's layers and torch's own derivatives.
+    changes: dict[str, Any] = {"d_steps": 2, "lr_g": 1e-2, "lr_d": 1e-2}
+    recipe, plain = (build_preset("wgan-gp", **changes).double() for _ in range(2))
+    g, d = plain.generator, plain.discriminator
+    for block in (*g.blocks, *d.blocks):
+        for name in ("conv1", "conv2"):
+            own = getattr(block, name)
+            layer = nn.Conv2d(own.in_channels, own.out_channels, 3, padding=1).double()
+            layer.weight, layer.bias = own.weight, own.bias
+            object.__setattr__(block, f"{name}_plain", layer)
+    draw = batches_of(plain)
+
+    class Double(FakeContext):
+        def normal(self, rows: int, *shape: int) -> torch.Tensor:
+            return super().normal(rows, *shape).double()
+
+        def uniform(self, rows: int, *shape: int) -> torch.Tensor:
+            return super().uniform(rows, *shape).double()
+
+    ctx, rng = Double(recipe, batches_of(recipe), 2), torch.Generator().manual_seed(0)
+    recipe.train()
+    opt_g, opt_d = (torch.optim.Adam(n.parameters(), 1e-2, (0.0, 0.9)) for n in (g, d))
+    for step in range(2):
+        ctx.step = ctx.stage_step = step
+        log = recipe.step(ctx.next_batch(), ctx)
+        for _ in range(2):
+            x = draw()["images"]
+            fake = paper_generator(g, torch.randn(6, 5, generator=rng).double()).detach()
+            u = torch.rand(6, 1, 1, 1, generator=rng).double()
+            mixed = (u * x + (1 - u) * fake).requires_grad_(True)
+            (grad,) = torch.autograd.grad(paper_critic(d, mixed).sum(), mixed, create_graph=True)
+            penalty = ((grad.flatten(1).norm(dim=1) - 1) ** 2).mean()
+            loss_d = paper_critic(d, fake).mean() - paper_critic(d, x).mean()
+            opt_d.zero_grad()
+            (loss_d + 10 * penalty).backward()
+            opt_d.step()
+        opt_g.zero_grad()
+        loss_g = -paper_critic(d, paper_generator(g, torch.randn(6, 5, generator=rng).double())).mean()
+        loss_g.backward()
+        opt_g.step()
+        expected = {"loss_discriminator": loss_d, "penalty": penalty, "loss_generator": loss_g}
+        for name, value in expected.items():
+            assert log[name].item() == pytest.approx(value.item(), rel=1e-7), (step, name)
+    for (name, ours), theirs in zip(recipe.named_parameters(), plain.parameters(), strict=True):
+        assert torch.allclose(ours, theirs, rtol=1e-5, atol=1e-7), name
+
+
+def batches_of(recipe: ImageGAN) -> Any:
+    draw = random_batches(recipe.data)
+
+    def doubled() -> dict[str, torch.Tensor]:
+        batch = draw()
+        return {**batch, "images": batch["images"].double()}
+
+    return doubled
 
 
 def test_the_generator_step_leaves_no_gradient_in_the_discriminator() -> None:

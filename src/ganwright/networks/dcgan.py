@@ -36,7 +36,7 @@ class DCGANGenerator(Generator):
         """Images (N, C, H, W) before the final tanh."""
         x = z[:, :, None, None]
         for layer, norm in zip(self.layers, self.norms, strict=True):
-            x = F.relu(norm(layer(x), labels))
+            x = F.relu(norm(layer(x), labels), inplace=True)
         return self.to_image(x)  # type: ignore[no-any-return]
 
 
@@ -69,7 +69,7 @@ class DCGANDiscriminator(Discriminator):
     def features(self, x: Tensor) -> Tensor:
         """Features (N, F)."""
         for layer, norm in zip(self.layers, self.norms, strict=True):
-            x = self.dropout(F.leaky_relu(norm(layer(x), None), 0.2))
+            x = self.dropout(F.leaky_relu(norm(layer(x), None), 0.2, inplace=True))
         return x.flatten(1)
 
 
