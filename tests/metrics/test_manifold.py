@@ -138,6 +138,7 @@ def test_estimates() -> None:
     assert all(one.low < one.value < one.high and one.warnings == ("careful",) for one in found)
     assert [one.details["k"] for one in found] == [3, 3, 5, 5]
     assert found[3].details["of_equal_distributions"] == coverage_of_equals(150, 120)
+    assert estimate(Measured(Features(x[:5], None), Features(y, None), about)) == []
     few = estimate(Measured(Features(x[:50], None), Features(y[:50], None), about))
     assert "too few for groups" in few[0].interval
     assert few[0].high - few[0].low > found[0].high - found[0].low

@@ -74,6 +74,8 @@ def test_elsewhere_the_bandwidth_is_the_references_median_distance() -> None:
     biased, unbiased = by_definition(x, y, sigma)
     assert (found.label, found.value) == ("MMD (net)", pytest.approx(1000 * unbiased, rel=1e-5))
     assert found.details["biased"] == pytest.approx(1000 * biased, rel=1e-5)
+    alike = Features(np.ones((60, 16), np.float32), None)
+    assert estimate(Measured(Features(x, None), alike, Provenance("net/1", "none", "data", 60))) == []
 
 
 def test_bandwidth_of_mostly_equal_images() -> None:

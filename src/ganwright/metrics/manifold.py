@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from ganwright.metrics.measured import Measured
 
 NAMES = ("precision", "recall", "density", "coverage")
+K, K_DENSITY = 3, 5
+"""Neighbours that the two papers use."""
 _GROUPS = 20
 _FEWEST_GROUPS = 4
 _FEWEST_IN_GROUP = 25
@@ -76,7 +78,7 @@ class Manifolds:
         return variances
 
 
-def manifolds(samples: FloatArray, reference: FloatArray, *, k: int = 3, k_density: int = 5) -> Manifolds:
+def manifolds(samples: FloatArray, reference: FloatArray, *, k: int = K, k_density: int = K_DENSITY) -> Manifolds:
     """Where each sample and each real image lies with respect to the other set.
 
     A point at exactly a ball's radius is in it (as Kynkäänniemi et al. and torch-fidelity have it; Naeem et al. use <),
@@ -227,8 +229,10 @@ def coverage_of_equals(n: int, m: int, k: int = 5) -> float:
 
 
 def estimate(measured: Measured) -> list[Estimate]:
-    """Precision, recall, density and coverage, each with its interval."""
+    """Precision, recall, density and coverage, each with its interval; nothing of five images or fewer."""
     x, y = measured.samples.features, measured.reference.features
+    if min(len(x), len(y)) <= K_DENSITY:
+        return []
     found = manifolds(x, y)
     variances, freedom = group_variances(x, y, found)
     how = "effect of estimated manifolds from disjoint groups"

@@ -116,7 +116,8 @@ def estimate(measured: Measured) -> list[Estimate]:
     """CMMD over CLIP, MMD over another extractor.
 
     Over CLIP everything is as published: embeddings of unit length, sigma 10, thousandths, the biased form. Elsewhere
-    nothing is published to agree with: sigma is the reference's median distance, and the value the unbiased form.
+    nothing is published to agree with: sigma is the reference's median distance, and the value the unbiased form;
+    there is no number where the reference is one image again and again.
     """
     x, y = measured.samples.features, measured.reference.features
     clip = measured.extractor_name.startswith("clip")
@@ -124,6 +125,8 @@ def estimate(measured: Measured) -> list[Estimate]:
         check_features(x, "the samples")
         check_features(y, "the reference")
         x, y = unit_length(x), unit_length(y)
+    elif (y == y[0]).all():
+        return []
     sigma = CMMD_SIGMA if clip else median_distance(y)
     biased, value, error = (SCALE * figure for figure in gaussian_mmd(x, y, sigma))
     details = {"sigma": sigma, "scale": SCALE, "biased": biased, "unbiased": value}
