@@ -12,6 +12,10 @@ from image_sets import pictures
 
 import ganwright as gw
 from ganwright.cli import main
+from ganwright.config import DataSettings, EvalSettings
+from ganwright.data.opening import open_dataset
+from ganwright.metrics.evaluator import Evaluator
+from ganwright.samples import ImageSamples
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +39,15 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> gw.TrainedRun:
             evaluate_every=-1,
             write_html=False,
         )
+
+
+def test_held_out_images_of_a_run_serve_memorisation(tmp_path: Path, pool: str) -> None:
+    data = open_dataset(pictures(7, 600), DataSettings(held_out=0.3))
+    evaluator = Evaluator(data, EvalSettings(extractor=pool, metrics=("nn-ratio", "authenticity")), quiet=True)
+    copies = evaluator.evaluate(ImageSamples(data.images[data.train_index[:150]]))
+    unseen = evaluator.evaluate(ImageSamples(data.images[data.held_out_index[:150]]))
+    assert copies["nn-ratio"].value == 1 and copies["authenticity"].value == 0
+    assert unseen["nn-ratio"].value <= 0.05
 
 
 def test_a_run_is_measured_by_all_that_fits(run: gw.TrainedRun, pool: str, tmp_path: Path) -> None:

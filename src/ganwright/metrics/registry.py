@@ -82,8 +82,12 @@ METRICS: dict[str, Metric] = {
     **_rows(vendi.estimate, "reference", vendi="effective number of different images among the samples"),
     **_rows(
         memorisation.estimate,
+        "reference held_out",
+        nn_ratio="share of samples closer to the training images than all but 1 % of unseen real ones",
+    ),
+    **_rows(
+        memorisation.estimate,
         "reference",
-        nn_ratio="share of samples closer to the training images than real unseen ones are; needs held-out images",
         authenticity="share of samples that are not suspiciously close to a real image",
         duplicates="share of samples that are near-copies of another sample",
     ),

@@ -14,13 +14,10 @@ from ganwright.metrics.estimate import Estimate
 def render(evaluation: Mapping[str, Estimate]) -> Group:
     """A table of value, interval and n, with what all were measured with above it and the warnings below."""
     estimates = list(evaluation.values())
-    same = {e.provenance.extractor for e in estimates}
     table = Table(title="evaluation", title_justify="left")
     for heading, justify in (("metric", "left"), ("value", "right"), ("95 % interval", "right"), ("n", "right")):
         table.add_column(heading, justify=justify, overflow="fold")  # type: ignore[arg-type]
     table.add_column("n real", justify="right")
-    if len(same) > 1:
-        table.add_column("measured with", overflow="fold")
     table.add_column("better")
     notes: dict[str, list[str]] = {}
     for estimate in estimates:
@@ -30,7 +27,6 @@ def render(evaluation: Mapping[str, Estimate]) -> Group:
             f"{estimate.low:.4g} … {estimate.high:.4g}",
             f"{estimate.n:,}",
             f"{estimate.provenance.n_reference:,}" if estimate.provenance.n_reference else "–",
-            *((escape(estimate.provenance.extractor),) if len(same) > 1 else ()),
             "higher" if estimate.higher_is_better else "lower",
         )
         for warning in estimate.warnings:
@@ -41,8 +37,8 @@ def render(evaluation: Mapping[str, Estimate]) -> Group:
     ]
     protocols = ", ".join(sorted({e.provenance.protocol for e in estimates if e.provenance.protocol}))
     told = [f"protocol {escape(protocols)}"] if protocols else []
-    if len(same) == 1 and estimates:
-        if estimates[0].provenance.extractor:
-            told.append(f"extractor {escape(estimates[0].provenance.extractor)}")
-        told.append(escape(estimates[0].provenance.preprocessing))
+    for extractor, preprocessing in dict.fromkeys(
+        (e.provenance.extractor, e.provenance.preprocessing) for e in estimates
+    ):
+        told.append(escape(f"{extractor}: {preprocessing}" if extractor else preprocessing))
     return Group(table, *([f"[dim]{'; '.join(told)}[/]"] if told else []), *lines)
