@@ -8,17 +8,21 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from scipy.stats import binomtest
 
 from ganwright.config import DataSettings
 from ganwright.data.opening import open_dataset
+from ganwright.data.split import held_out_mask
 from ganwright.errors import MetricError
 from ganwright.files import cache_folder
+from ganwright.metrics import class_accuracy
 from ganwright.metrics.class_accuracy import (
     Judge,
     JudgeNetwork,
     estimate_accuracy,
     estimate_coverage,
+    judge_split,
     open_judge,
     wilson_interval,
 )
@@ -93,9 +97,9 @@ def test_judge_learns_is_cached_and_repeats() -> None:
     images, labels = blobs(1, 200)
     read = judge.classify(images)
     assert (read == labels).mean() >= 0.97
-    truth = data.labels[data.held_out_index]
-    assert judge.accuracy == pytest.approx((judge.classify(data.images[data.held_out_index]) == truth).mean())
-    assert judge.n_held_out == len(data.held_out_index)
+    _, unseen = judge_split(data)
+    assert judge.accuracy == pytest.approx((judge.classify(data.images[unseen]) == data.labels[unseen]).mean())
+    assert judge.n_held_out == len(unseen) > 20
     again = open_judge(data, quiet=True, max_seconds=0)  # no time to train: it comes from the cache
     assert (again.name, again.accuracy) == (judge.name, judge.accuracy)
     np.testing.assert_array_equal(again.classify(images), read)
@@ -124,8 +128,77 @@ def test_damaged_cache_is_made_again() -> None:
     assert open_judge(data, quiet=True).accuracy > 0.9
 
 
+def test_runs_with_other_splits_have_the_same_judge_and_their_numbers_compare() -> None:
+    images, labels = blobs(3, 300)
+    runs = [
+        open_dataset(images, DataSettings(resolution=16, held_out=share), seed=seed, labels=labels)
+        for seed, share in ((0, 0.1), (1, 0.1), (2, 0.5), (3, 0.0))
+    ]
+    assert len({run.train_index.tobytes() for run in runs}) == 4
+    judges = [open_judge(run, quiet=True) for run in runs]
+    fresh_images, asked = blobs(4, 200)
+    found = []
+    for judge in judges:
+        case = measured(judge.classify(fresh_images).tolist(), asked.tolist(), "abcd", [0.25] * 4)
+        case = replace(case, judge=judge)
+        found.append([estimate_accuracy(case)[0], estimate_coverage(case)[0]])
+    for other in found[1:]:
+        for a, b in zip(found[0], other, strict=True):
+            a.require_comparable(b)  # raises ProvenanceError where they do not compare
+            assert a == b and not a.better_than(b)
+
+
+def test_other_images_or_labels_have_another_judge() -> None:
+    images, labels = blobs(5, 200)
+    names = set()
+    for pictures, classes in ((images, labels), (images[1:], labels[1:]), (images, (labels + 1) % 4)):
+        data = open_dataset(pictures, DataSettings(resolution=16), labels=classes)
+        names.add(open_judge(data, quiet=True, max_seconds=0).name)
+    assert len(names) == 3
+
+
+def test_the_judge_is_never_shown_what_it_is_tested_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    images, labels = blobs(6, 200)
+    images = np.concatenate([images, images[:100]])  # copies must not lie on both sides
+    data = open_dataset(images, DataSettings(resolution=16), labels=np.concatenate([labels, labels[:100]]))
+    shown: set[bytes] = set()
+    tested: set[bytes] = set()
+    to_float = class_accuracy._to_float
+
+    def watching(batch: np.ndarray) -> torch.Tensor:
+        (shown if torch.is_grad_enabled() else tested).update(image.tobytes() for image in batch)
+        return to_float(batch)
+
+    monkeypatch.setattr(class_accuracy, "_to_float", watching)
+    judge = open_judge(data, quiet=True)
+    assert len(tested) > 10 and judge.n_held_out > len(tested)
+    assert not shown & tested and shown | tested == {image.tobytes() for image in images}
+
+
+def test_data_without_hashes_are_split_as_they_split_themselves() -> None:
+    data = blob_dataset()
+    del data.hashes
+    judge = open_judge(data, quiet=True)
+    assert judge.n_held_out == len(data.held_out_index)
+    assert judge.name != open_judge(blob_dataset(), quiet=True).name
+
+
+@pytest.mark.parametrize("n", [1, 3])
+def test_a_handful_of_images_is_no_reason_to_fail(n: int) -> None:
+    all_drawn = False
+    for seed in range(30):  # among these, draws that hold every image out
+        images, labels = blobs(100 + seed, n)
+        data = open_dataset(images, DataSettings(resolution=16, held_out=0.0), labels=labels)
+        all_drawn |= bool(held_out_mask(data.hashes, 0.1, 0).all())
+        train, held_out = judge_split(data)
+        assert len(train) > 0 and len(train) + len(held_out) == n
+    assert all_drawn == (n == 1)
+
+
 def test_without_held_out_images_it_says_so() -> None:
-    judge = open_judge(blob_dataset(0.0), quiet=True)
+    data = blob_dataset(0.0)
+    del data.hashes
+    judge = open_judge(data, quiet=True)
     assert judge.n_held_out == 0
     case = replace(measured([0], [0], "abcd", [0.25] * 4), judge=judge)
     assert any("could not be checked" in warning for warning in estimate_accuracy(case)[0].warnings)

@@ -1,7 +1,8 @@
 """Does a generated image show the class that was asked for? Asked of a judge: a small network trained on real images.
 
-The judge is trained here, on the training split only, so that it fits digits or MRI where ImageNet features do not; its
-own accuracy on held-out real images is told beside every number it gives.
+The judge is trained here, on nine tenths of the labelled data, so that it fits digits or MRI where ImageNet features do
+not; its own accuracy on the tenth it never sees is told beside every number it gives. That split depends on the images
+alone and not on a run's seed or held-out share: all runs on a data set have the same judge.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from torch import Tensor, nn
 
 from ganwright.console import progress
 from ganwright.data.images import ImageDataset
+from ganwright.data.split import held_out_mask
 from ganwright.errors import MetricError
 from ganwright.files import cache_folder, hash_bytes, write_folder_atomic
 from ganwright.metrics.constants import Z95
@@ -39,6 +41,10 @@ _BATCH = 64
 _SIDE = 32
 """Larger images are reduced to this side, in pixels, so that the judge is quick at any resolution."""
 _SECONDS = 120.0
+_HELD_OUT = 0.1
+"""Share of the images that the judge is tested on and never sees."""
+
+Index = npt.NDArray[np.int64]
 
 
 class JudgeNetwork(nn.Module):
@@ -69,10 +75,10 @@ class Judge:
 
     Attributes:
         network: In `eval` mode.
-        accuracy: On held-out real images, or NaN where there are none.
+        accuracy: On real images held out from it, or NaN where there are none.
         n_held_out: How many those are.
         name: Names judge and data.
-        shares: Share of each class among the training images (K,), or None.
+        shares: Share of each class among the real images (K,), or None.
     """
 
     network: JudgeNetwork
@@ -102,21 +108,24 @@ def open_judge(
 ) -> Judge:
     """The judge of a labelled data set: from the cache, or trained now (tens of seconds).
 
+    However a run splits the data, its judge is the same (see `judge_split`).
+
     Raises:
         MetricError: The data has no labels.
     """
     if dataset.labels is None:
         raise MetricError("Class accuracy needs labelled data.")
-    split = hash_bytes(dataset.train_index.tobytes(), dataset.labels.tobytes())
+    train, held_out = judge_split(dataset)
+    split = hash_bytes(train.tobytes(), dataset.labels.tobytes())
     key = hash_bytes(dataset.spec.fingerprint.encode(), split.encode(), JUDGE_VERSION.encode())[:16]
     folder = cache_folder() / "judges" / key
     channels, classes = dataset.images.shape[-1], dataset.spec.num_classes
     network = JudgeNetwork(channels, classes).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     meta = _load(network, folder)
     if meta is None:
-        cut_at = _train(network, dataset, torch.device(device), quiet, max_seconds)
+        cut_at = _train(network, dataset, train, torch.device(device), quiet, max_seconds)
         network.cpu().eval()
-        held_out = dataset.held_out_index[:5000]
+        held_out = held_out[:5000]
         judge = Judge(network, math.nan, 0, "")
         accuracy = math.nan
         if len(held_out):
@@ -125,14 +134,36 @@ def open_judge(
         meta = {"accuracy": accuracy, "n_held_out": len(held_out), "cut_at": cut_at}
         _save(network, folder, meta)
     network.eval().requires_grad_(False).to(device)
-    shares = np.bincount(dataset.labels[dataset.train_index], minlength=classes) / len(dataset.train_index)
+    shares = np.bincount(dataset.labels, minlength=classes) / len(dataset.labels)
     # One cut short by the clock is another judge than one that was not.
     cut = f" cut at {meta['cut_at']:.0f} steps" if meta["cut_at"] else ""
     name = f"judge {JUDGE_VERSION}/{key[:8]}{cut}"
     return Judge(network, meta["accuracy"], int(meta["n_held_out"]), name, shares)
 
 
-def _train(network: JudgeNetwork, dataset: ImageDataset, device: torch.device, quiet: bool, max_seconds: float) -> int:
+def judge_split(dataset: ImageDataset) -> tuple[Index, Index]:
+    """Positions of the images that the judge is trained on, and of those held out from it.
+
+    By the images' content with a fixed seed, so that copies stay together; a data set that keeps no hashes is split
+    as it splits itself.
+    """
+    hashes = getattr(dataset, "hashes", None)
+    if hashes is None:
+        return dataset.train_index, dataset.held_out_index
+    held_out = held_out_mask(hashes, _HELD_OUT, seed=0)
+    if held_out.all():  # one or two images
+        held_out[:] = False
+    return np.flatnonzero(~held_out), np.flatnonzero(held_out)
+
+
+def _train(
+    network: JudgeNetwork,
+    dataset: ImageDataset,
+    index: Index,
+    device: torch.device,
+    quiet: bool,
+    max_seconds: float,
+) -> int:
     """Train it; returns 0, or the steps done where time ran out."""
     assert dataset.labels is not None
     with torch.random.fork_rng(devices=[]), _one_thread():
@@ -142,7 +173,6 @@ def _train(network: JudgeNetwork, dataset: ImageDataset, device: torch.device, q
                 module.reset_parameters()
         network.to(device).train()
         generator = np.random.default_rng(0)
-        index = dataset.train_index
         steps = min(_MOST_STEPS, max(200, _EPOCHS * math.ceil(len(index) / _BATCH)))
         optimizer = torch.optim.AdamW(network.parameters(), 2e-3, weight_decay=0.01)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total_steps=steps)
@@ -222,7 +252,7 @@ def estimate_coverage(measured: Measured) -> list[Estimate]:
     """Share of the classes that the judge finds among the samples at least a fifth as often as they should be.
 
     A class should be there as often as it was asked for; where no classes were asked for, as often as in the
-    training images. Classes that should not be there at all do not count.
+    real images. Classes that should not be there at all do not count.
 
     The interval counts a class as surely present (absent) if the Wilson interval of its share lies above (below)
     that bound.
