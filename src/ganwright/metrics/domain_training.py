@@ -26,7 +26,7 @@ from ganwright.data.opening import open_dataset
 from ganwright.data.spec import DataKind
 from ganwright.errors import MetricError, SettingsError
 from ganwright.metrics.class_accuracy import _one_thread, wilson_interval
-from ganwright.metrics.extractor_base import _usable
+from ganwright.metrics.extractor_base import usable_device
 from ganwright.metrics.extractor_domain import (
     DOMAIN_ENDING,
     LARGEST,
@@ -209,7 +209,7 @@ class _Training:
     def __init__(self, dataset: ImageDataset, size: int, seed: int, flip: bool, device: torch.device | str) -> None:
         assert dataset.labels is not None
         self.dataset, self.size, self.seed, self.flip = dataset, size, seed, flip
-        self.device = _usable(device)
+        self.device = usable_device(device)
         self.labels = dataset.labels
         self.mean, self.std = _pixel_statistics(dataset)
         self._statistics = tuple(torch.tensor(v, device=self.device).view(1, -1, 1, 1) for v in (self.mean, self.std))

@@ -67,7 +67,7 @@ class Extractor(ABC):
     gpu_batch = 64
 
     def __init__(self, device: torch.device | str = "cpu") -> None:
-        self.device = _usable(device)
+        self.device = usable_device(device)
         self.batch_size = self.cpu_batch if self.device.type == "cpu" else self.gpu_batch
 
     @abstractmethod
@@ -84,7 +84,7 @@ class Extractor(ABC):
         parts: list[list[npt.NDArray[np.float32]]] = [[], [], []]
         for start in range(0, len(images), self.batch_size):
             chunk = self._to_input(images[start : start + self.batch_size])
-            with _full_precision(self.device):
+            with full_precision(self.device):
                 found = self.forward(chunk)
             for part, tensor in zip(parts, found, strict=False):
                 if tensor is not None:
@@ -99,7 +99,12 @@ class Extractor(ABC):
         return torch.cat(resized).contiguous(memory_format=torch.channels_last)
 
 
-def _usable(device: torch.device | str) -> torch.device:
+def usable_device(device: torch.device | str) -> torch.device:
+    """The device.
+
+    Raises:
+        SettingsError: It cannot be used here.
+    """
     try:
         found = torch.device(device)
         torch.empty(0, device=found)
@@ -113,7 +118,7 @@ def _usable(device: torch.device | str) -> torch.device:
 
 
 @contextlib.contextmanager
-def _full_precision(device: torch.device) -> Iterator[None]:
+def full_precision(device: torch.device) -> Iterator[None]:
     """Plain float32, whatever the training around it uses: no autocast, no TF32 convolutions."""
     with torch.autocast(device.type, enabled=False):
         if device.type != "cuda":

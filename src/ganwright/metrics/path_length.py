@@ -20,7 +20,7 @@ from torch import Tensor
 from ganwright.console import progress
 from ganwright.errors import MetricError, SettingsError
 from ganwright.metrics.estimate import Estimate, Provenance
-from ganwright.metrics.extractor_base import Extractor, _full_precision
+from ganwright.metrics.extractor_base import Extractor, full_precision
 from ganwright.metrics.feature_distance import unit_distance
 from ganwright.metrics.resizing import RESIZES
 
@@ -161,7 +161,7 @@ def path_distances(
     labels = torch.randint(paths.num_classes, (n,), generator=generator) if paths.num_classes else None
     at_a_time = batch_size or max(1, extractor.batch_size // 2)
     found = np.empty(n)
-    with progress("path length", n, quiet=quiet) as advance, _full_precision(place):
+    with progress("path length", n, quiet=quiet) as advance, full_precision(place):
         for start in range(0, n, at_a_time):
             rows = slice(start, min(start + at_a_time, n))
             latents = _two_steps(ends[rows].to(place), t[rows], paths)
