@@ -86,7 +86,7 @@ def test_a_full_disk_is_reported_and_the_last_checkpoint_is_intact(tmp_path: Pat
         save(tensors, path)
 
     monkeypatch.setattr(checkpoint, "save_file", fails_at_nine)
-    with pytest.raises(CheckpointError, match="last good one is of step 6") as caught:
+    with pytest.raises(CheckpointError, match="last good checkpoint is of step 6") as caught:
         train(tmp_path, "full")
     assert "ganwright resume" in str(caught.value)
     monkeypatch.undo()

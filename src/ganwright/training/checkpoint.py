@@ -11,9 +11,11 @@ Random generators need no entry: every step's randomness is derived from the see
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +25,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from ganwright.errors import CheckpointError
+from ganwright.errors import CheckpointError, RunError
 from ganwright.files import remove_temporaries, write_folder_atomic
 from ganwright.run import Run
 from ganwright.training.ema import MovingAverage
@@ -117,22 +119,57 @@ def save_checkpoint(run: Run, parts: TrainingParts, state: dict[str, Any]) -> Pa
     except Exception as error:
         if not _is_disk_trouble(error):
             raise
-        last = run.checkpoints()
-        kept = f"the last good one is of step {last[-1][0]}" if last else "there is none yet"
         raise CheckpointError(
-            f"The checkpoint of step {state['step']} could not be written ({error}); {kept}.",
+            f"The checkpoint of step {state['step']} could not be written ({error}); {_kept(run)}.",
             where=path,
-            fix=f"make room or make the folder writable, then: ganwright resume {run.path}",
+            fix=_make_room(run),
         ) from error
     return path
+
+
+@contextlib.contextmanager
+def writing_to(run: Run) -> Iterator[None]:
+    """Turn trouble with the disk, while the block writes into the run folder, into an error for people.
+
+    Raises:
+        RunError: The disk is full or the folder cannot be written; checkpoints are untouched.
+    """
+    try:
+        yield
+    except OSError as error:
+        if not _is_disk_trouble(error):
+            raise
+        raise RunError(
+            f"The run folder could not be written ({error}); {_kept(run)}.", where=run.path, fix=_make_room(run)
+        ) from error
+
+
+def _kept(run: Run) -> str:
+    last = run.checkpoints()
+    return f"the last good checkpoint is of step {last[-1][0]}" if last else "there is no checkpoint yet"
+
+
+def _make_room(run: Run) -> str:
+    return f"make room or make the folder writable, then: ganwright resume {run.path}"
+
+
+_DISK_TROUBLE = (
+    errno.ENOSPC,
+    errno.EROFS,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EDQUOT,
+    errno.EIO,
+    errno.ENOENT,
+    errno.ENOTDIR,
+)
 
 
 def _is_disk_trouble(error: BaseException) -> bool:
     # safetensors raises an exception of its own that only tells in its text what the system said
     text = str(error).lower()
     words = ("no space left", "read-only", "permission denied", "i/o error", "quota", "os error")
-    known = (errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.EDQUOT, errno.EIO, errno.ENOENT)
-    return (isinstance(error, OSError) and error.errno in known) or any(word in text for word in words)
+    return (isinstance(error, OSError) and error.errno in _DISK_TROUBLE) or any(word in text for word in words)
 
 
 def _readable(path: Path) -> bool:

@@ -21,6 +21,7 @@ from ganwright.metrics.evaluator import Evaluator
 from ganwright.recipes.base import Recipe, SampleRequest
 from ganwright.run import Run
 from ganwright.samples import ImageSamples
+from ganwright.training.checkpoint import writing_to
 from ganwright.training.doctor import Doctor, Finding
 from ganwright.training.ema import MovingAverage
 from ganwright.training.loggers import ScalarLogger
@@ -73,6 +74,7 @@ class Journal:
 
         Raises:
             TrainingError: The doctor says that training cannot go on.
+            RunError: The disk is full or the folder cannot be written.
         """
         elapsed = time.monotonic() - self._since
         record: dict[str, Any] = {
@@ -84,7 +86,7 @@ class Journal:
             "seconds": round(seconds, 2),
         }
         self._since, self._steps_since = time.monotonic(), 0
-        self.run.log(record)
+        self._log(record)
         numbers = {name: value for name, value in record.items() if isinstance(value, int | float)}
         for logger in self.loggers:
             logger.log(numbers, step)
@@ -97,13 +99,15 @@ class Journal:
         if not path.exists():
             samples = self.dataset.real_samples(64, seed=seed)
             if isinstance(samples, ImageSamples):
-                samples.save_overview(path)
+                with writing_to(self.run):
+                    samples.save_overview(path)
 
     def grid(self, step: int) -> None:
         """Write the fixed-seed samples of this step."""
         started = time.monotonic()
         samples = self._sample(SampleRequest(n=self._grid_size(), seed=GRID_SEED))
-        samples.save_overview(self.run.sample_path(step, samples.suffix))
+        with writing_to(self.run):
+            samples.save_overview(self.run.sample_path(step, samples.suffix))
         if step > 0:
             self._tell(self.doctor.after_samples(step, samples, self.dataset))
         self._since += time.monotonic() - started
@@ -123,9 +127,10 @@ class Journal:
                 estimates = self.evaluator.evaluate(samples)
         if estimates or scalars:
             seconds = round(time.monotonic() - started, 2)
-            self.run.log_metrics(
-                {"step": step, "estimates": estimates.to_dict(), "scalars": scalars, "seconds": seconds}
-            )
+            with writing_to(self.run):
+                self.run.log_metrics(
+                    {"step": step, "estimates": estimates.to_dict(), "scalars": scalars, "seconds": seconds}
+                )
             for logger in self.loggers:
                 values = {f"metrics/{name}": estimate.value for name, estimate in estimates.items()}
                 logger.log({**values, **scalars}, step)
@@ -137,12 +142,16 @@ class Journal:
 
     def event(self, step: int, kind: str, **values: Any) -> None:
         """Write an event to the log."""
-        self.run.log({"step": step, "event": kind, **values})
+        self._log({"step": step, "event": kind, **values})
 
     def close(self) -> None:
         """Close the loggers."""
         for logger in self.loggers:
             logger.close()
+
+    def _log(self, record: dict[str, Any]) -> None:
+        with writing_to(self.run):
+            self.run.log(record)
 
     def _grid_size(self) -> int:
         classes = self.recipe.data.num_classes
@@ -159,7 +168,7 @@ class Journal:
 
     def _tell(self, findings: list[Finding]) -> None:
         for finding in findings:
-            self.run.log(finding.to_dict())
+            self._log(finding.to_dict())
             console.print(finding)
         for finding in findings:
             if finding.stop:

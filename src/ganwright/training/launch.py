@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import os
 import secrets
 import shlex
@@ -23,6 +24,7 @@ from ganwright.data.opening import open_dataset
 from ganwright.data.spec import Dataset
 from ganwright.errors import DataError, SettingsError, TrainingError
 from ganwright.run import Run
+from ganwright.training.checkpoint import writing_to
 from ganwright.training.loop import Training, build_recipe
 from ganwright.training.settings import RunSettings, resolve
 
@@ -90,7 +92,8 @@ def resume_run(run: Run, *, source: Any = None, changes: dict[str, Any] | None =
             f"{run.path} {shlex.quote(str(source))}",
         )
     if changes and fabric.global_rank == 0:
-        run.write_config({**config, "settings": settings.flat(), "settings_changed": settings.changed()})
+        with writing_to(run):
+            run.write_config({**config, "settings": settings.flat(), "settings_changed": settings.changed()})
     return _launch(fabric, settings, run, source, dataset)
 
 
@@ -146,6 +149,7 @@ def make_fabric(settings: TrainSettings) -> Fabric:
     Raises:
         SettingsError: The accelerator is not there, or cannot do the precision asked for.
     """
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # one voice: ours
     accelerator = settings.accelerator
     if accelerator == "auto":
         mps = torch.backends.mps.is_available()

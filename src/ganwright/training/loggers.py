@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ganwright.errors import MissingExtraError, SettingsError, nearest
+from ganwright.files import hash_bytes
 from ganwright.run import Run
 
 
@@ -23,7 +24,7 @@ class ScalarLogger(Protocol):
 
 class _TensorBoard:
     def __init__(self, run: Run, settings: Mapping[str, Any]) -> None:
-        _require("tensorboard", "tensorboard", "Logging to TensorBoard")
+        _require("tensorboard", "Logging to TensorBoard")
         from lightning_fabric.loggers.tensorboard import TensorBoardLogger
 
         self.logger = TensorBoardLogger(root_dir=run.path, name="tensorboard", version="")
@@ -37,13 +38,14 @@ class _TensorBoard:
 
 class _WandB:
     def __init__(self, run: Run, settings: Mapping[str, Any]) -> None:
-        wandb = _require("wandb", "wandb", "Logging to Weights & Biases")
+        wandb = _require("wandb", "Logging to Weights & Biases")
         self.session = wandb.init(
             project="ganwright",
             name=run.name,
             dir=str(run.path),
             config=dict(settings),
-            id=run.name,
+            # A resumed run goes on in the same place; another folder of the same name does not.
+            id=hash_bytes(run.name.encode(), str(run.config.get("created")).encode())[:16],
             resume="allow",
         )
 
@@ -56,7 +58,7 @@ class _WandB:
 
 class _MLflow:
     def __init__(self, run: Run, settings: Mapping[str, Any]) -> None:
-        self.mlflow = _require("mlflow", "mlflow", "Logging to MLflow")
+        self.mlflow = _require("mlflow", "Logging to MLflow")
         self.mlflow.set_experiment("ganwright")
         self.mlflow.start_run(run_name=run.name)
         self.mlflow.log_params({name: str(value) for name, value in settings.items()})
@@ -71,11 +73,14 @@ class _MLflow:
 LOGGERS: dict[str, Any] = {"tensorboard": _TensorBoard, "wandb": _WandB, "mlflow": _MLflow}
 
 
-def _require(module: str, extra: str, what_for: str) -> Any:
+def _require(module: str, what_for: str) -> Any:
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise MissingExtraError(module, extra, what_for) from error
+        missing = MissingExtraError(module, module, what_for)
+        if module != "tensorboard":  # which alone is an extra of ganwright
+            missing.fix = f"pip install {module}"
+        raise missing from error
 
 
 def open_loggers(names: tuple[str, ...], run: Run, settings: Mapping[str, Any]) -> list[ScalarLogger]:
@@ -92,7 +97,15 @@ def open_loggers(names: tuple[str, ...], run: Run, settings: Mapping[str, Any]) 
                 where="loggers",
                 fix="choose from " + ", ".join(LOGGERS),
             )
-    return [LOGGERS[name](run, settings) for name in names]
+    opened: list[ScalarLogger] = []
+    try:
+        for name in names:
+            opened.append(LOGGERS[name](run, settings))
+    except BaseException:
+        for logger in opened:
+            logger.close()
+        raise
+    return opened
 
 
 def tensorboard_folder(run: Run) -> Path:

@@ -92,9 +92,10 @@ class Training:
             self.rates.plateau = Plateau(**self.state.plateau)
             self.doctor.load_state(self.state.doctor)
         if self.fabric.is_global_zero:
-            checkpoint.clean_up(self.run)
-            checkpoint.remove(damaged)
-            self.run.rewind(step)
+            with checkpoint.writing_to(self.run):
+                checkpoint.clean_up(self.run)
+                checkpoint.remove(damaged)
+                self.run.rewind(step)
 
     def fit(self) -> str:
         """Train to the end, to the time bound or to a signal; returns "finished", "time", "interrupted" …."""
