@@ -7,6 +7,7 @@ it comes, a fresh discriminator pass for the generator with its weights not froz
 With --variants, ganwright's step is also measured without each of its parts, and the plain loop with some.
 
 usage: python benchmarks/training_step.py [--device cpu] [--rounds 9] [--steps 6] [--threads 2] [--variants] [--save]
+       python benchmarks/training_step.py --profile
 """
 
 from __future__ import annotations
@@ -237,6 +238,19 @@ def compare(name: str, args: argparse.Namespace) -> dict[str, Any]:
     return result
 
 
+def profile(name: str, args: argparse.Namespace) -> None:
+    """Print where one step of each spends its time, by operation."""
+    for key, run in make_runs(name, args).items():
+        measure(run, 2, args.device)
+        with torch.profiler.profile() as profiler:
+            run.step()
+        operations = sorted(profiler.key_averages(), key=lambda op: -op.self_cpu_time_total)
+        total = sum(op.self_cpu_time_total for op in operations)
+        print(f"{name}, {key}: {total / 1e3:.0f} ms")
+        for op in operations[:8]:
+            print(f"  {op.self_cpu_time_total / total:6.1%}  {op.key}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
@@ -245,6 +259,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--only", choices=list(CASES))
     parser.add_argument("--variants", action="store_true", help="also measure what each part gives")
+    parser.add_argument("--profile", action="store_true", help="print where the time goes, and measure nothing")
     parser.add_argument("--save", action="store_true", help="write benchmarks/results/training_step-<device>.json")
     args = parser.parse_args()
     if args.threads:
@@ -259,7 +274,12 @@ def main() -> None:
         "date": datetime.date.today().isoformat(),
     }
     print(about)
-    results = {case: compare(case, args) for case in CASES if args.only in (None, case)}
+    if args.profile:
+        for case in CASES:
+            if args.only in (None, case):
+                profile(case, args)
+        return
+    results = {case: {**about, **compare(case, args)} for case in CASES if args.only in (None, case)}
     for case, result in results.items():
         for clock in ("wall", "cpu"):
             for key, r in result.get(clock, {}).items():
@@ -271,7 +291,8 @@ def main() -> None:
         folder = Path(__file__).parent / "results"
         folder.mkdir(exist_ok=True)
         path = folder / f"training_step-{args.device}.json"
-        path.write_text(json.dumps({**about, "results": results}, indent=2) + "\n")
+        others = json.loads(path.read_text()) if path.exists() else {}
+        path.write_text(json.dumps({**others, **results}, indent=2) + "\n")
         print(path)
 
 

@@ -88,8 +88,8 @@ def clip_weights(network: nn.Module, bound: float) -> None:
 # Layers whose gradient is differentiated. ---------------------------------------------------------------------
 #
 # The numbers of torch's own derivatives with less work. Torch computes a weight gradient of the second derivative as
-# a convolution with a kernel as large as the map, where the routine of ordinary training is about three times as
-# fast on CPUs; and, as a rectifier's second derivative is nought, it sends zeros back through the whole forward pass.
+# a convolution with a kernel as large as the map, where the routine of ordinary training is faster; and although a
+# rectifier's second derivative is nought, it sends zeros back through the whole forward pass.
 
 
 class _QuickSecondDerivatives(TorchFunctionMode):
