@@ -4,7 +4,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-TEST_OPTIONS ?=
+TEST_OPTIONS ?= -n 2
 
 .PHONY: demo test check clean
 

@@ -133,9 +133,10 @@ def _next_steps(run: Any) -> None:
     if not _speaks():
         return
 
-    console.print(f"\nrun     {run.path}\nreport  {run.path / 'report.html'}\n\nnext:", markup=False)
+    # Not wrapped: paths are there to be copied.
+    console.print(f"\nrun     {run.path}\nreport  {run.path / 'report.html'}\n\nnext:", markup=False, soft_wrap=True)
     for command in ("sample {} -n 64", "evaluate {}", "resume {} --steps MORE", "train --from-run {}"):
-        console.print(f"  ganwright {command.format(run.path)}", markup=False)
+        console.print(f"  ganwright {command.format(run.path)}", markup=False, soft_wrap=True)
 
 
 def _resume(arguments: list[str]) -> None:

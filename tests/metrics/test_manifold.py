@@ -28,13 +28,14 @@ def by_definition(x: np.ndarray, y: np.ndarray) -> dict[str, np.ndarray]:
     xx, yy, xy = cdist(x, x), cdist(y, y), cdist(x, y)
     reach_x, reach_y, reach_5 = np.sort(xx, 1)[:, 3], np.sort(yy, 1)[:, 3], np.sort(yy, 1)[:, 5]
     kept = reach_y <= np.median(reach_y)
+    least = 0.01 * np.sqrt(np.median(reach_y**2))
     return {
         "inside": (xy <= reach_y).any(1),
         "reached": (xy <= reach_x[:, None]).any(0),
         "held_by": (xy <= reach_5).sum(1) / 5,
         "holds": (xy <= reach_5).sum(0) / 5 * len(y) / len(x),
         "covered": xy.min(0) <= reach_5,
-        "realism": (reach_y[kept] / xy[:, kept]).max(1),
+        "realism": (reach_y[kept] / np.maximum(xy[:, kept], least)).max(1),
     }
 
 

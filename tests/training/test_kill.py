@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from ganwright.run import Run
 
 from .helpers import assert_identical, without_times, write_arrays
@@ -20,6 +22,7 @@ def drive(data: Path, run: Path, kills: int, seed: int = 0) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_twenty_kills_leave_no_trace(tmp_path: Path) -> None:
     data = write_arrays(tmp_path / "images.npz")
     drive(data, tmp_path / "whole", kills=0)

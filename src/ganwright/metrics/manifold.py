@@ -50,6 +50,7 @@ class Manifolds:
         covered: bool (m,), whether the ball of each real image holds a sample: coverage.
         realism: float (n,), the largest ratio of a reference ball's radius to the sample's distance from its centre,
             without the balls larger than the median (Kynkäänniemi et al. 2019, sec. 5). Above 1: surely inside.
+            Distances below a hundredth of the median radius, which float32 cannot tell, count as that.
         k: Neighbours of precision, recall and realism.
         k_density: Neighbours of density and coverage.
     """
@@ -111,7 +112,7 @@ def manifolds(samples: FloatArray, reference: FloatArray, *, k: int = K, k_densi
         median = float(np.median(radius_y.numpy())) * (
             1 + 1e-6
         )  # two mutual neighbours have one radius, but for rounding
-        pruned, floor = torch.where(radius_y <= median, radius_y, 0), max(median * 1e-6, 1e-30)
+        pruned, floor = torch.where(radius_y <= median, radius_y, 0), max(median * 1e-4, 1e-30)
         inside, held_by, realism = (torch.zeros(x.n, dtype=kind) for _ in range(3))
         reached, holds = torch.zeros(y.n, dtype=kind), torch.zeros(y.n, dtype=kind)
         closest = torch.full((y.n,), torch.inf, dtype=kind)

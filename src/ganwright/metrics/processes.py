@@ -77,7 +77,9 @@ def fill_store(
             fabric.launch()
         rank, world = torch.distributed.get_rank(), torch.distributed.get_world_size()
         if found is None:
-            store.extract(extractor, images, store.missing()[rank::world], note=note, quiet=quiet or rank > 0)
+            # By number, not by place in the list: the others may have filled some of theirs already.
+            mine = [number for number in store.missing() if number % world == rank]
+            store.extract(extractor, images, mine, note=note, quiet=quiet or rank > 0)
         torch.distributed.barrier()
         if rank == 0 and found is None:
             store.assemble()
