@@ -108,8 +108,8 @@ def train_extractor(
 ) -> DomainExtractorInfo:
     """Train a feature extractor of a domain on labelled images of it, and write it to one file.
 
-    On a CPU it trains in one thread, so that the same data, settings and seed give the same weights, to rounding, whatever the number
-    of cores, if `max_minutes` did not cut the training short. Ctrl-C keeps what is trained so far.
+    On a CPU it trains in one thread, so that the same data, settings and seed give the same weights, to rounding,
+    whatever the number of cores, if `max_minutes` did not cut it short. Ctrl-C keeps what is trained so far.
 
     Args:
         data: Labelled images: a path, a bundled set's name, `(images, labels)`, … or an open `ImageDataset`, which
