@@ -30,7 +30,7 @@ from ganwright.training.launch import open_data
 from ganwright.training.restore import default_device, load_recipe, sample_run
 from ganwright.training.settings import resolve
 
-__all__ = ["compare_for_evaluation", "evaluate", "evaluate_pairs", "is_run", "save_statistics", "train_extractor"]
+__all__ = ["evaluate", "evaluate_pairs", "is_run", "save_statistics", "train_extractor"]
 
 
 def evaluate(
@@ -76,20 +76,23 @@ def evaluate(
         MetricError: Nothing to compare with, too few images, or no weights for the extractor.
         DataError: The images cannot be read.
     """
-    found = compare_for_evaluation(
-        what,
-        reference=reference,
-        held_out=held_out,
-        n=n,
-        metrics=metrics,
-        protocol=protocol,
-        extractor=extractor,
-        weights=weights,
-        checkpoint=checkpoint,
-        device=device,
-        devices=devices,
-        quiet=quiet,
-    )
+    where = device or default_device()
+    sets: dict[str, Any] = {
+        "metrics": metrics,
+        "weights": None if weights is None else Path(weights),
+        "held_out": held_out,
+        "n": n,
+        "device": where,
+        "devices": devices,
+        "quiet": quiet,
+    }
+    if is_run(what):
+        run = what if isinstance(what, Run) else Run.open(what)
+        found = _compare_run(run, reference, protocol or "", extractor or "", checkpoint, sets)
+    elif reference is None:
+        raise MetricError("There is nothing to compare these images with.", fix="give --reference REAL_IMAGES")
+    else:
+        found = compare_sets(what, reference, protocol=protocol or "", extractor=extractor or "", **sets)
     evaluation = found.evaluation()
     if report is not None and os.environ.get("RANK", "0") == "0":  # under torchrun one process writes
         from ganwright.report.evaluation import write_evaluation_report
@@ -98,53 +101,27 @@ def evaluate(
     return evaluation
 
 
-def compare_for_evaluation(
-    what: Any,
-    *,
-    reference: Any = None,
-    held_out: Any = None,
-    n: int | None = None,
-    metrics: Sequence[str] | None = None,
-    protocol: str | None = None,
-    extractor: str | None = None,
-    weights: str | Path | None = None,
-    checkpoint: int | str = "last",
-    device: str | None = None,
-    devices: int = 1,
-    quiet: bool = False,
+def _compare_run(
+    run: Run, reference: Any, protocol: str, extractor: str, checkpoint: int | str, sets: dict[str, Any]
 ) -> Comparison:
-    """Measure both sides once, for any metric and for reports; arguments as `evaluate`."""
-    where = device or default_device()
-    sets: dict[str, Any] = {
-        "metrics": metrics,
-        "weights": None if weights is None else Path(weights),
-        "held_out": held_out,
-        "device": where,
-        "devices": devices,
-        "quiet": quiet,
-    }
-    if not is_run(what):
-        if reference is None:
-            raise MetricError("There is nothing to compare these images with.", fix="give --reference REAL_IMAGES")
-        return compare_sets(what, reference, n=n, protocol=protocol or "", extractor=extractor or "", **sets)
-    run = what if isinstance(what, Run) else Run.open(what)
+    """A run's samples measured against `reference`, or against its own data where that is None."""
     settings = resolve(run.config["recipe"], run.config["settings"])
-    defaults = settings.evaluation
+    defaults, where = settings.evaluation, sets["device"]
     named = protocol or extractor  # one named by hand replaces the run's own choice of both
     wanted = EvalSettings(
-        metrics=USUAL if metrics is None else tuple(metrics),
-        protocol=protocol or "" if named else defaults.protocol,
-        extractor=extractor or "" if named else defaults.extractor,
-        eval_samples=n or (find_protocol(protocol).samples if protocol else 0) or defaults.eval_samples,
+        metrics=USUAL if sets["metrics"] is None else tuple(sets["metrics"]),
+        protocol=protocol if named else defaults.protocol,
+        extractor=extractor if named else defaults.extractor,
+        eval_samples=sets["n"] or (find_protocol(protocol).samples if protocol else 0) or defaults.eval_samples,
     )
     samples = sample_run(run, wanted.eval_samples, seed=EVALUATION_SEED, checkpoint=checkpoint, device=where)
     if not isinstance(samples, ImageSamples):
         raise MetricError("No metric fits what this run makes.", where=run.path)
     if reference is not None:
-        return compare_sets(samples, reference, protocol=wanted.protocol, extractor=wanted.extractor, n=n, **sets)
+        return compare_sets(samples, reference, protocol=wanted.protocol, extractor=wanted.extractor, **sets)
     source = run.config.get("data_source")
     dataset = None if source is None else open_data(settings, source)
-    evaluator = make_evaluator(dataset, wanted, device=where, quiet=quiet) if dataset else None
+    evaluator = make_evaluator(dataset, wanted, device=where, quiet=sets["quiet"]) if dataset else None
     if evaluator is None:
         raise MetricError(
             "The data this run was trained on cannot be opened, or no metric fits it.",

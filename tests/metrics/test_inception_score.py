@@ -98,8 +98,9 @@ def test_estimates_follow_the_protocol() -> None:
     assert splits.details["split_std"] == std
     assert splits.low < splits.value < splits.high
     assert splits.high / splits.low == pytest.approx(whole.high / whole.low)
-    assert estimate(measured(logits, 50, "clean-fid"))[1].value == split_inception_score(logits, 10)[0]
-    assert splits.value != estimate(measured(logits, 50, "clean-fid"))[1].value
+    assert estimate(measured(logits, 50, "stylegan"))[1].value == split_inception_score(logits, 10)[0]
+    assert splits.value != estimate(measured(logits, 50, "stylegan"))[1].value
+    assert [found.name for found in estimate(measured(logits, 50, "clean-fid"))] == ["is"]  # it has no such score
 
 
 def test_too_few_for_splits_or_no_logits() -> None:

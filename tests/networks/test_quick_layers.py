@@ -17,7 +17,8 @@ from ganwright.networks.blocks import spectral_normalise
 from ganwright.networks.conditional import NetworkPlan
 from ganwright.networks.dcgan import DCGANDiscriminator
 from ganwright.networks.resnet import PooledConv2d, ResNetDiscriminator, UpsampledConv2d
-from ganwright.penalties import _convolution, image_gradients
+from ganwright.networks.second_derivatives import _convolution
+from ganwright.penalties import image_gradients
 
 
 def pooled(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:

@@ -139,7 +139,7 @@ def pair_sums(
             if not diagonal:
                 columns_sum[columns] += k.sum(0).double()
             if members is not None:
-                within = (members[0][rows].to(k) * (k @ members[1][columns].to(k))).sum(0).double()
+                within = (members[0][rows].to(k) * (k @ members[1][columns].to(k))).sum(0, dtype=torch.float64)
                 subsets += within * (2 if y is None and not diagonal else 1)
             advance(k.numel())
     if y is None:
@@ -251,8 +251,10 @@ def estimate(measured: Measured) -> list[Estimate]:
     """KID, or KD over another extractor: unbiased over all samples; and over subsets, as it is usually published."""
     x, y, protocol = measured.samples.features, measured.reference.features, measured.protocol
     label = measured.label("KID", "KD")
-    subsets, size = protocol.kid_subsets, protocol.kid_subset_size
-    if subsets == 0 or size < 2 or min(len(x), len(y)) < size:
+    subsets, size, fewest = protocol.kid_subsets, protocol.kid_subset_size, min(len(x), len(y))
+    if protocol.kid_shrinks:
+        size = min(size, fewest)
+    if subsets == 0 or size < 2 or fewest < size:
         found = kernel_distance(x, y)
         return [measured.normal_estimate("kid", label, found.value, found.standard_error, better=False)]
     found, mean, std = whole_and_subsets(x, y, subsets=subsets, size=size, seed=protocol.seed)

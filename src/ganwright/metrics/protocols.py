@@ -25,7 +25,8 @@ class Protocol:
         samples: Generated images it asks for; 0: any number.
         kid_subsets: Subsets of the published KID; 0: the estimate over all samples.
         kid_subset_size: Samples in each.
-        is_splits: Parts of the published Inception score.
+        kid_shrinks: Whether subsets are as large as the smaller set where that has fewer samples; else there are none.
+        is_splits: Parts of the published Inception score; 0: the tool has none.
         is_shuffled: Whether samples are shuffled before they are split.
         seed: Of subsets and shuffling, by numpy's `RandomState`.
         tool: The program whose numbers these are, in words.
@@ -40,6 +41,7 @@ class Protocol:
     samples: int = 0
     kid_subsets: int = 100
     kid_subset_size: int = 1000
+    kid_shrinks: bool = False
     is_splits: int = 10
     is_shuffled: bool = False
     seed: int = 2020
@@ -54,20 +56,29 @@ PROTOCOLS: dict[str, Protocol] = {
             extractor="efficientnet-lite0",
             tool="none: comparable among ganwright's own results, no download needed",
         ),
-        Protocol("clean-fid", tool="clean-fid, mode 'clean' (Parmar et al. 2022)"),
-        Protocol("pytorch-fid", resize="bilinear", centre=127.5, scale=127.5, tool="pytorch-fid 0.3"),
+        Protocol("clean-fid", kid_shrinks=True, is_splits=0, tool="clean-fid, mode 'clean' (Parmar et al. 2022)"),
+        Protocol(
+            "pytorch-fid",
+            resize="bilinear",
+            centre=127.5,
+            scale=127.5,
+            kid_subsets=0,
+            is_splits=0,
+            tool="pytorch-fid 0.3",
+        ),
         Protocol(
             "torch-fidelity",
             resize="tf1-bilinear",
             is_shuffled=True,
-            tool="torch-fidelity 0.3 and 0.4 (inception-v3-compat)",
+            tool="torch-fidelity 0.3 and 0.4 over inception-v3-compat (its precision and recall: VGG16 unless told)",
         ),
         Protocol(
             "stylegan",
             resize="tf1-bilinear",
             covariance_ddof=0,
             samples=50_000,
-            tool="fid50k_full, kid50k_full and is50k of NVIDIA's StyleGAN2-ADA and StyleGAN3",
+            kid_shrinks=True,
+            tool="fid50k_full, kid50k_full and is50k of NVIDIA's StyleGAN2-ADA and StyleGAN3 (pr50k3 is over VGG16)",
         ),
         Protocol("custom", extractor="", tool="none: an extractor of your own"),
     )
