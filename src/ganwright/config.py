@@ -34,6 +34,10 @@ class TrainSettings:
     """Samples a step, over all processes together."""
     seed: int = 0
     """Seed of everything random: weights, data order, split, latents."""
+    init_from: str = ""
+    """Fine-tune: a run (trained or imported) whose weights this one begins with, where names and shapes fit."""
+    freeze_d: int = 0
+    """Blocks of the discriminator, from the image on, that keep their weights (FreezeD, Mo et al. 2020)."""
     max_minutes: float = 0.0
     """Stop cleanly after this many minutes of training; 0: no bound."""
     lr_schedule: Literal["constant", "linear", "cosine", "plateau"] = "constant"

@@ -78,7 +78,7 @@ def test_in_two_dimensions_the_length_is_pi_squared_over_six() -> None:
 
 def test_in_w_paths_are_straight() -> None:
     """Half the squared angular speed of a straight line, at its start: |b|² sin²(angle) / |a|² / 2."""
-    paths = Paths(6, mapping=lambda z: 0.3 * z.flip(1), sampling="end", seed=1)
+    paths = Paths(6, mapping=lambda z, _: 0.3 * z.flip(1), sampling="end", seed=1)
     found = path_distances(linear, paths, Pixels(), n=50, quiet=True)
     a, b = drawn(paths, 50)
     speed = np.linalg.norm(b, axis=1) * np.sin(angles(a, b)) / np.linalg.norm(a, axis=1)

@@ -20,6 +20,21 @@ from ganwright.metrics.moments import Moments
 from ganwright.metrics.protocols import PROTOCOLS, Protocol
 
 
+class HasStyles(Interface):
+    """What the path length needs of a style-based generator; see `recipes.base.StyleSpace`."""
+
+    @property
+    def mapping(self) -> Callable[[Tensor, Tensor | None], Tensor]:
+        """From z and classes to w."""
+
+    @property
+    def synthesise(self) -> Callable[[Tensor], Tensor]:
+        """Images from w+."""
+
+    def spread(self, w: Tensor) -> Tensor:
+        """From w to w+."""
+
+
 class HasLatentSpace(Interface):
     """What the path length needs of a generator; see `recipes.base.LatentSpace`."""
 
@@ -36,8 +51,8 @@ class HasLatentSpace(Interface):
         """Images in [-1, 1] from latents and classes."""
 
     @property
-    def mapping(self) -> Callable[[Tensor], Tensor] | None:
-        """From z to w."""
+    def styles(self) -> HasStyles | None:
+        """The intermediate latents, where there are any."""
 
 
 @dataclass(frozen=True)

@@ -51,8 +51,8 @@ class Paths:
 
     Attributes:
         latent_dim: Length of a latent vector z, standard normal.
-        mapping: From z to w, which is what the generator then takes: paths are straight in w ("lerp in w"). None:
-            paths between latents z, see `slerp`.
+        mapping: From z and classes to w, which is what the generator then takes: paths are straight in w ("lerp in
+            w"). None: paths between latents z, see `slerp`.
         sampling: "full": positions t uniform in [0, 1]. "end": t = 0, at latents as they are drawn in training.
         num_classes: Draw a class for each path; 0: without.
         epsilon: Step along the path.
@@ -63,7 +63,7 @@ class Paths:
     """
 
     latent_dim: int
-    mapping: Callable[[Tensor], Tensor] | None = None
+    mapping: Callable[[Tensor, Tensor | None], Tensor] | None = None
     sampling: str = "full"
     num_classes: int = 0
     epsilon: float = EPSILON
@@ -164,9 +164,10 @@ def path_distances(
     with progress("path length", n, quiet=quiet) as advance, full_precision(place):
         for start in range(0, n, at_a_time):
             rows = slice(start, min(start + at_a_time, n))
-            latents = _two_steps(ends[rows].to(place), t[rows], paths)
-            of_rows = None if labels is None else labels[rows].repeat(2).to(place)
-            features = _features(generate(latents, of_rows), extractor)
+            of_rows = None if labels is None else labels[rows].to(place)
+            latents = _two_steps(ends[rows].to(place), of_rows, t[rows], paths)
+            twice = None if of_rows is None else of_rows.repeat(2)
+            features = _features(generate(latents, twice), extractor)
             half = len(features) // 2
             found[rows] = unit_distance(features[:half], features[half:]) / paths.epsilon**2
             advance(rows.stop - rows.start)
@@ -223,7 +224,7 @@ def _trim(ordered: Array, percent: float) -> float:
     return float(ordered[(ordered >= low) & (ordered <= high)].mean())
 
 
-def _two_steps(ends: Tensor, t: Tensor, paths: Paths) -> Tensor:
+def _two_steps(ends: Tensor, labels: Tensor | None, t: Tensor, paths: Paths) -> Tensor:
     """Latents at t and then at t + epsilon, float32 (2n, ...); interpolated in float64 where the device has it."""
     kind = torch.float32 if ends.device.type == "mps" else torch.float64
     t = t.to(device=ends.device, dtype=kind)
@@ -231,7 +232,7 @@ def _two_steps(ends: Tensor, t: Tensor, paths: Paths) -> Tensor:
     if paths.mapping is None:
         steps = [slerp(a.to(kind), b.to(kind), t + e) for e in (0.0, paths.epsilon)]
     else:
-        w_a, w_b = paths.mapping(a).to(kind), paths.mapping(b).to(kind)
+        w_a, w_b = paths.mapping(a, labels).to(kind), paths.mapping(b, labels).to(kind)
         t = t.reshape(-1, *[1] * (w_a.ndim - 1))
         steps = [torch.lerp(w_a, w_b, t + e) for e in (0.0, paths.epsilon)]
     return torch.cat(steps).float()
@@ -257,6 +258,11 @@ def estimate(measured: Measured) -> list[Estimate]:
     latent, extractor = measured.latent, measured.extractor
     if latent is None or extractor is None:
         return []
-    paths = Paths(latent.latent_dim, latent.mapping, num_classes=latent.num_classes)
+    styles = latent.styles
+    paths = Paths(latent.latent_dim, None if styles is None else styles.mapping, num_classes=latent.num_classes)
     n = min(10_000, max(1000, measured.n))
-    return [path_length(latent.generate, paths, extractor, n=n, device=extractor.device)]
+
+    def generate(latents: Tensor, labels: Tensor | None) -> Tensor:
+        return latent.generate(latents, labels) if styles is None else styles.synthesise(styles.spread(latents))
+
+    return [path_length(generate, paths, extractor, n=n, device=extractor.device)]

@@ -100,21 +100,51 @@ class SampleRequest:
 
 
 @dataclass(frozen=True)
-class LatentSpace:
-    """A way into a generator for whatever walks through its latent space (path length, interpolation).
+class StyleSpace:
+    """The intermediate latents of a style-based generator (Karras et al. 2019, section 2), W and W+.
 
     Attributes:
-        latent_dim: Length of a latent vector, standard normal.
+        style_dim: Length of w.
+        layers: Names of the layers that take a style, coarse to fine: the second axis of w+.
+        mapping: z (n, latent_dim) and classes int64 (n,) or None -> w (n, style_dim), not truncated.
+        synthesise: w+ (n, len(layers), style_dim) -> float images (n, C, H, W) in about [-1, 1]; per-pixel noise is
+            constant, so equal styles give equal images; differentiable.
+        features: The same w+ -> (images, one feature map (n, C_i, H_i, W_i) a resolution, coarse to fine).
+        mean: The mean of w, (style_dim,): the centre of truncation.
+        affines: By layer, the weights (outputs, style_dim) that turn its style into channel scales (for SeFa).
+    """
+
+    style_dim: int
+    layers: tuple[str, ...]
+    mapping: Callable[[Tensor, Tensor | None], Tensor]
+    synthesise: Callable[[Tensor], Tensor]
+    features: Callable[[Tensor], tuple[Tensor, list[Tensor]]]
+    mean: Tensor
+    affines: Mapping[str, Tensor]
+
+    def spread(self, w: Tensor) -> Tensor:
+        """W (n, style_dim) -> w+ (n, len(layers), style_dim): the same style for every layer."""
+        return w.unsqueeze(1).expand(-1, len(self.layers), -1)
+
+
+@dataclass(frozen=True)
+class LatentSpace:
+    """A way into a generator for whatever walks through its latent space (path length, exploration, segmentation).
+
+    Attributes:
+        latent_dim: Length of a latent vector z, standard normal.
         generate: Latents (n, latent_dim) and classes int64 (n,) or None, on the recipe's device, to float images
             (n, C, H, W) in [-1, 1]. Equal latents give equal images.
         num_classes: Classes it must be given; 0: none.
-        mapping: From z to w, where `generate` takes w.
+        first_layer: Weights (outputs, latent_dim) of the layer that z enters, or None (for SeFa).
+        styles: The intermediate latents of a style-based generator, or None.
     """
 
     latent_dim: int
     generate: Callable[[Tensor, Tensor | None], Tensor]
     num_classes: int = 0
-    mapping: Callable[[Tensor], Tensor] | None = None
+    first_layer: Tensor | None = None
+    styles: StyleSpace | None = None
 
 
 @dataclass(frozen=True)
@@ -174,6 +204,10 @@ class Recipe(nn.Module, ABC):
     def latent_space(self) -> LatentSpace | None:
         """The generator's latent space, for recipes that have one; used in `eval` mode without gradients."""
         return None
+
+    def freezable(self) -> Sequence[nn.Module]:
+        """The discriminator's blocks from the image on, for fine-tuning with the first ones frozen (Mo et al. 2020)."""
+        return ()
 
     def evaluate(self, seed: int) -> dict[str, float]:
         """Figures only this recipe can give (E-GAN's survivors, a prior's PSNR); logged at each evaluation."""

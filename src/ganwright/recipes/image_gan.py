@@ -6,7 +6,7 @@ Each choice is a name looked up in a table (`ARCHITECTURES` and `OPTIMIZERS` her
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import ClassVar, TypeVar
@@ -92,8 +92,12 @@ class ImageGAN(Recipe):
         s, make = self.settings, OPTIMIZERS[self.settings.optimizer]
         return {
             "generator": make(self.generator.parameters(), s.lr_g, s.betas_g, self.device),
-            "discriminator": make(self.discriminator.parameters(), s.lr_d, s.betas_d, self.device),
+            "discriminator": make(self._discriminator_parameters(), s.lr_d, s.betas_d, self.device),
         }
+
+    def _discriminator_parameters(self) -> Iterable[nn.Parameter]:
+        """What the discriminator's optimiser trains; heads that a subclass adds train with D."""
+        return self.discriminator.parameters()
 
     def step(self, batch: Batch, ctx: StepContext) -> dict[str, Tensor]:
         """`d_steps` discriminator updates, then one of the generator (Goodfellow et al. 2014, algorithm 1).
@@ -132,6 +136,8 @@ class ImageGAN(Recipe):
         loss = loss_d(on_real.logits, on_fake.logits)
         loss = loss + self._class_loss(on_real, labels) + self._class_loss(on_fake, labels)
         log["loss_discriminator"] = loss.detach()
+        further, further_log = self.discriminator_terms(real, fake, labels, ctx)
+        loss, log = loss + further, log | further_log
 
         if self.penalty is not None:
             # Always drawn, so that the random numbers that follow do not depend on what is due.
@@ -150,8 +156,28 @@ class ImageGAN(Recipe):
         with frozen(self.discriminator):
             verdict = self._judge(self._with_instance_noise(fake, ctx), labels)
             loss = self.loss.generator(verdict.logits) + self._class_loss(verdict, labels)
-            ctx.minimise(loss, "generator")
-        return {"loss_generator": loss.detach()}
+            further, further_log = self.generator_terms(fake, labels, ctx)
+            ctx.minimise(loss + further, "generator")
+        return {"loss_generator": loss.detach(), **further_log}
+
+    def discriminator_terms(
+        self, real: Tensor, fake: Tensor, labels: Tensor | None, ctx: StepContext
+    ) -> tuple[Tensor | float, dict[str, Tensor]]:
+        """What a subclass adds to D's loss, and scalars to log; called once a D step.
+
+        Args:
+            real: Real images as D sees them (N, C, H, W).
+            fake: As many generated ones, detached.
+            labels: Classes (N,) or None.
+            ctx: Randomness.
+        """
+        return 0.0, {}
+
+    def generator_terms(
+        self, fake: Tensor, labels: Tensor | None, ctx: StepContext
+    ) -> tuple[Tensor | float, dict[str, Tensor]]:
+        """What a subclass adds to G's loss, and scalars to log; D's weights need no gradient here."""
+        return 0.0, {}
 
     def _judge(self, images: Tensor, labels: Tensor | None) -> Verdict:
         """D's verdict, in float32 at least: losses are not computed in half precision."""
@@ -204,7 +230,18 @@ class ImageGAN(Recipe):
 
     def latent_space(self) -> LatentSpace:
         """The latents of `sample`."""
-        return LatentSpace(self.settings.latent_dim, self.generator, self.num_classes)
+        first = next(m.weight for m in self.generator.modules() if isinstance(m, nn.Linear | nn.ConvTranspose2d))
+        weights = first if first.ndim == 2 else first.flatten(1).T  # transposed convolution: (inputs, outputs, k, k)
+        z_part = weights[:, : self.settings.latent_dim]  # beside it enters the class embedding
+        return LatentSpace(self.settings.latent_dim, self.generator, self.num_classes, z_part.detach())
+
+    def freezable(self) -> Sequence[nn.Module]:
+        """The discriminator's blocks or layers with weights, in the order images meet them."""
+        blocks = getattr(self.discriminator, "blocks", None)
+        if blocks is not None:
+            return list(blocks)
+        layers = [m for name, m in self.discriminator.named_modules() if not name.startswith("head")]
+        return [m for m in layers if isinstance(m, nn.Conv2d | nn.Linear)]
 
     def _requested_labels(self, request: SampleRequest) -> Tensor | None:
         if not self.num_classes:

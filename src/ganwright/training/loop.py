@@ -22,6 +22,7 @@ from ganwright.training.calendar import Calendar
 from ganwright.training.context import LoopContext, average_over_processes
 from ganwright.training.doctor import Doctor
 from ganwright.training.ema import MovingAverage, default_half_life
+from ganwright.training.fine_tuning import begin_from, freeze_first_blocks
 from ganwright.training.interrupt import StopSignal
 from ganwright.training.journal import Journal
 from ganwright.training.loggers import open_loggers
@@ -61,6 +62,7 @@ class Training:
         self.fabric, self.run, self.dataset, self.settings = fabric, run, dataset, settings
         train = settings.train
         self.recipe = recipe.to(fabric.device)
+        freeze_first_blocks(recipe, train.freeze_d)
         self.optimizers: dict[str, Optimizer] = recipe.optimizers()
         prepared: dict[str, Any] = {name: fabric.setup_optimizers(opt) for name, opt in self.optimizers.items()}
         half_life = train.ema_half_life or default_half_life(train.batch_size, train.steps)
@@ -91,6 +93,8 @@ class Training:
             self.stream.position = self.state.position
             self.rates.plateau = Plateau(**self.state.plateau)
             self.doctor.load_state(self.state.doctor)
+        elif self.settings.train.init_from:
+            begin_from(self.recipe, self.ema, self.settings.train.init_from, quiet=not self.fabric.is_global_zero)
         if self.fabric.is_global_zero:
             with checkpoint.writing_to(self.run):
                 checkpoint.clean_up(self.run)

@@ -166,6 +166,7 @@ _AT_LEAST: dict[str, float] = {
     "evaluate_every": -1,
     "eval_samples": 2,
     "seed": 0,
+    "freeze_d": 0,
 }
 _WITHIN: dict[str, tuple[float, float]] = {
     "held_out": (0.0, 0.9),
