@@ -144,6 +144,11 @@ class Discriminator(nn.Module):
 
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Verdict:
         """How real images (N, C, H, W) in [-1, 1] are, as members of classes `labels` (N,) if conditional."""
+        verdict: Verdict = self.head(self.embed(images, labels), labels)
+        return verdict
+
+    def embed(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Features (N, F) of images (N, C, H, W) in [-1, 1]: what the head sees; labels matter for `concat` alone."""
         x = self.prepare(images)
         if self.label_maps:
             if labels is None:
@@ -151,8 +156,7 @@ class Discriminator(nn.Module):
             planes = F.one_hot(labels, self.plan.num_classes).to(x.dtype)
             planes = planes.view(*planes.shape, *[1] * (x.ndim - 2)).expand(-1, -1, *x.shape[2:])
             x = torch.cat([x, planes], dim=1)
-        verdict: Verdict = self.head(self.features(x), labels)
-        return verdict
+        return self.features(x)
 
     def prepare(self, images: Tensor) -> Tensor:
         """Images as the first layer wants them."""

@@ -72,7 +72,7 @@ class ImageGAN(Recipe):
         super().__init__(data, settings)
         self.settings: ImageGANSettings = settings
         s = settings
-        networks = choose(ARCHITECTURES, s.architecture, "architecture")
+        choose(ARCHITECTURES, s.architecture, "architecture")
         self.loss = choose(LOSSES, s.loss, "loss")
         self.penalty = choose({"none": None, "clip": None, **PENALTIES}, s.penalty, "penalty")
         for setting, table in _FURTHER_NAMES.items():
@@ -81,11 +81,21 @@ class ImageGAN(Recipe):
 
         self.num_classes = data.num_classes if s.conditional else 0
         plan_g, plan_d = network_plans(s, data)
-        self.generator = _finished(networks.generator(plan_g), s, spectral=s.spectral_g)
-        self.discriminator = _finished(networks.discriminator(plan_d), s, spectral=s.spectral_d)
+        self.generator = self._build_generator(plan_g)
+        self.discriminator = self._build_discriminator(plan_d)
         # The last value computed, so that lazy penalties appear in every line of the log.
         self.register_buffer("last_penalty", torch.zeros(()))
         self.last_penalty: Tensor
+
+    def _build_generator(self, plan: NetworkPlan) -> Generator:
+        """G with its weights drawn; a subclass may give it further inputs by a larger `plan.latent_dim`."""
+        network = ARCHITECTURES[self.settings.architecture].generator(plan)
+        return finished(network, self.settings, spectral=self.settings.spectral_g)
+
+    def _build_discriminator(self, plan: NetworkPlan) -> Discriminator:
+        """D with its weights drawn."""
+        network = ARCHITECTURES[self.settings.architecture].discriminator(plan)
+        return finished(network, self.settings, spectral=self.settings.spectral_d)
 
     def optimizers(self) -> dict[str, Optimizer]:
         """One optimiser a network: "generator" and "discriminator"."""
@@ -115,12 +125,16 @@ class ImageGAN(Recipe):
                 real, labels = batch["images"], batch["labels"] if s.conditional else None
                 shared = s.share_fakes and k == s.d_steps - 1
                 with torch.set_grad_enabled(shared):
-                    fake = self.generator(ctx.normal(len(real), s.latent_dim), labels)
+                    fake = self.generator(self._draw_latents(real, ctx), labels)
                 due = (ctx.stage_step * s.d_steps + k) % s.penalty_every == 0
                 log = self._update_discriminator(real, fake.detach(), labels, ctx, penalise=due)
             if not s.share_fakes:
-                fake = self.generator(ctx.normal(len(real), s.latent_dim), labels)
+                fake = self.generator(self._draw_latents(real, ctx), labels)
             return log | self._update_generator(fake, labels, ctx)
+
+    def _draw_latents(self, real: Tensor, ctx: StepContext) -> Tensor:
+        """What G makes one fake each from, for as many as there are reals; subclasses join codes to it."""
+        return ctx.normal(len(real), self.settings.latent_dim)
 
     def _update_discriminator(
         self, real: Tensor, fake: Tensor, labels: Tensor | None, ctx: StepContext, *, penalise: bool
@@ -152,12 +166,20 @@ class ImageGAN(Recipe):
             clip_weights(self.discriminator, s.clip)
         return log
 
-    def _update_generator(self, fake: Tensor, labels: Tensor | None, ctx: StepContext) -> dict[str, Tensor]:
+    def _update_generator(
+        self,
+        fake: Tensor,
+        labels: Tensor | None,
+        ctx: StepContext,
+        *,
+        adversarial: Callable[[Tensor], Tensor] | None = None,
+        optimizer: str = "generator",
+    ) -> dict[str, Tensor]:
         with frozen(self.discriminator):
             verdict = self._judge(self._with_instance_noise(fake, ctx), labels)
-            loss = self.loss.generator(verdict.logits) + self._class_loss(verdict, labels)
+            loss = (adversarial or self.loss.generator)(verdict.logits) + self._class_loss(verdict, labels)
             further, further_log = self.generator_terms(fake, labels, ctx)
-            ctx.minimise(loss + further, "generator")
+            ctx.minimise(loss + further, optimizer)
         return {"loss_generator": loss.detach(), **further_log}
 
     def discriminator_terms(
@@ -214,7 +236,7 @@ class ImageGAN(Recipe):
         Raises:
             SettingsError: Labels were asked for that the recipe does not have.
         """
-        z = request.normal(self.settings.latent_dim)
+        z = self._requested_latents(request)
         labels = self._requested_labels(request)
         parts = []
         for start in range(0, request.n, request.batch_size):
@@ -242,6 +264,10 @@ class ImageGAN(Recipe):
             return list(blocks)
         layers = [m for name, m in self.discriminator.named_modules() if not name.startswith("head")]
         return [m for m in layers if isinstance(m, nn.Conv2d | nn.Linear)]
+
+    def _requested_latents(self, request: SampleRequest) -> Tensor:
+        """What `sample` makes images from, one row each, on the CPU."""
+        return request.normal(self.settings.latent_dim)
 
     def _requested_labels(self, request: SampleRequest) -> Tensor | None:
         if not self.num_classes:
@@ -305,7 +331,7 @@ def _at_least_float32(x: Tensor) -> Tensor:
 NetworkT = TypeVar("NetworkT", bound=nn.Module)
 
 
-def _finished(network: NetworkT, s: ImageGANSettings, *, spectral: bool) -> NetworkT:
+def finished(network: NetworkT, s: ImageGANSettings, *, spectral: bool) -> NetworkT:
     """The network with its weights drawn, spectral norm attached, and laid out for fast convolutions."""
     initialise(network, s.init)
     if spectral:
