@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +12,7 @@ import numpy.typing as npt
 from ganwright.metrics.manifold import manifolds
 from ganwright.metrics.memorisation import nearest
 from ganwright.metrics.pixels import pick
+from ganwright.metrics.results import remembered
 from ganwright.metrics.sets import Comparison
 from ganwright.metrics.sides import Side
 
@@ -79,6 +81,22 @@ def find_examples(found: Comparison, *, count: int = 12) -> Examples | None:
     x, y = samples.features.features[rows], real.features.features[real_rows]
     if min(len(x), len(y)) < 6:
         return None
+    places = remembered(found.key, f"examples {count}", lambda: _places(x, y, count))
+    best, worst, missed, near = (places[name] for name in ("best", "worst", "missed", "copies"))
+    return Examples(
+        _examples(samples, rows[best["at"]], best["score"]),
+        _examples(samples, rows[worst["at"]], worst["score"]),
+        _examples(real, real_rows[missed["at"]], missed["score"]),
+        _examples(samples, rows[near["at"]], near["score"], real, real_rows[near["beside"]]),
+        (len(x), len(y)),
+        places["values"],
+        places["real_values"],
+        places["real_n"],
+    )
+
+
+def _places(x: npt.NDArray[np.float32], y: npt.NDArray[np.float32], count: int) -> dict[str, Any]:
+    """Which rows of the samples x and of the reference y to show, as plain values; see `Examples`."""
     where = manifolds(x, y)
     by_realism = np.argsort(where.realism, kind="stable")
     to_real, within = nearest(x, y), nearest(y)
@@ -87,27 +105,28 @@ def find_examples(found: Comparison, *, count: int = 12) -> Examples | None:
     reach = nearest(y, x).distance
     reach = reach / max(float(np.median(reach)), 1e-12)
     outside = np.flatnonzero(~where.reached)
-    missed = outside[np.argsort(-reach[outside], kind="stable")][:count]
-    near = np.argsort(closeness, kind="stable")[:count]
     half = min(len(x), len(y) // 2)
     order = pick(np.arange(len(y)), 2 * half, 1)
-    real_values = manifolds(y[order[:half]], y[order[half:]]).values if half >= 6 else {}
-    return Examples(
-        _examples(samples, rows[by_realism[::-1][:count]], where.realism[by_realism[::-1][:count]]),
-        _examples(samples, rows[by_realism[:count]], where.realism[by_realism[:count]]),
-        _examples(real, real_rows[missed], reach[missed]),
-        _examples(samples, rows[near], closeness[near], real, real_rows[partner[near]]),
-        (len(x), len(y)),
-        where.values,
-        real_values,
-        half,
-    )
+
+    def listed(at: npt.NDArray[np.int64], score: npt.NDArray[Any]) -> dict[str, list[Any]]:
+        return {"at": [int(place) for place in at], "score": [float(score[place]) for place in at]}
+
+    near = np.argsort(closeness, kind="stable")[:count]
+    return {
+        "best": listed(by_realism[::-1][:count], where.realism),
+        "worst": listed(by_realism[:count], where.realism),
+        "missed": listed(outside[np.argsort(-reach[outside], kind="stable")][:count], reach),
+        "copies": {**listed(near, closeness), "beside": [int(place) for place in partner[near]]},
+        "values": where.values,
+        "real_values": manifolds(y[order[:half]], y[order[half:]]).values if half >= 6 else {},
+        "real_n": half,
+    }
 
 
 def _examples(
     side: Side,
     places: npt.NDArray[np.int64],
-    scores: npt.NDArray[np.float64],
+    scores: Sequence[float],
     beside: Side | None = None,
     partners: Sequence[int] | npt.NDArray[np.int64] = (),
 ) -> list[Example]:

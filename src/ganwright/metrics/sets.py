@@ -12,12 +12,14 @@ import numpy.typing as npt
 import torch
 
 from ganwright.errors import MetricError, SettingsError
+from ganwright.files import hash_bytes
 from ganwright.metrics.estimate import Estimate, Evaluation, Provenance
 from ganwright.metrics.extractor_base import Extractor, Features
 from ganwright.metrics.measured import Measured
 from ganwright.metrics.processes import ExtractorSpec
 from ganwright.metrics.protocols import choose_protocol
 from ganwright.metrics.registry import USUAL, Metric, choose_metrics
+from ganwright.metrics.results import remembered, result_key
 from ganwright.metrics.sides import Side, SideOpener
 
 
@@ -31,6 +33,7 @@ class Comparison:
         held_out: Further real images that were not trained on, or None.
         measured: What metrics are computed from.
         metrics: Those that can be.
+        key: Hash of all that the estimates depend on; "" where that is not known.
     """
 
     samples: Side
@@ -38,14 +41,15 @@ class Comparison:
     held_out: Side | None
     measured: Measured
     metrics: dict[str, Metric]
+    key: str = ""
 
     def evaluation(self) -> Evaluation:
-        """All estimates."""
-        return compute(self.metrics, self.measured)
+        """All estimates, from the cache where they are known."""
+        return compute(self.metrics, self.measured, self.key)
 
 
-def compute(metrics: dict[str, Metric], measured: Measured) -> Evaluation:
-    """All estimates of the chosen metrics."""
+def compute(metrics: dict[str, Metric], measured: Measured, key: str = "") -> Evaluation:
+    """All estimates of the chosen metrics; those of one `result_key` are computed once."""
     features = measured.samples.features
     if len(features) and (features == features[0]).all() and metrics.keys() & {"fd", "kid", "is"}:
         alike = "all samples have the same features: the generator makes one image"
@@ -53,8 +57,28 @@ def compute(metrics: dict[str, Metric], measured: Measured) -> Evaluation:
     families: dict[Callable[[Measured], list[Estimate]], set[str]] = {}
     for name, metric in metrics.items():  # several numbers may come from one computation
         families.setdefault(metric.compute, set()).add(name)
-    found = [e for calculate, names in families.items() for e in calculate(measured) if e.name in names]
+    found = []
+    for calculate, names in families.items():
+        values = remembered(key, _name(calculate), lambda f=calculate: [e.to_dict() for e in f(measured)])  # type: ignore[misc]
+        found += [e for e in map(Estimate.from_dict, values) if e.name in names]
     return Evaluation.of(found)
+
+
+def _name(calculate: Callable[[Measured], list[Estimate]]) -> str:
+    return f"{calculate.__module__}.{calculate.__qualname__}"
+
+
+def _key(measured: Measured, *sides: Side | None) -> str:
+    """The `result_key` of a comparison; "" where a side's pixels were not seen, but only features in a file."""
+    if any(side is not None and (side.features is None or side.digests is None) for side in sides):
+        return ""
+    known = [None if side is None else (side.content, side.n) for side in sides]
+    classes = [
+        None if array is None else hash_bytes(array.tobytes())
+        for array in (measured.sample_classes, measured.reference_classes)
+    ]
+    how = (measured.provenance, measured.protocol, tuple(measured.class_names), measured.warnings)
+    return result_key(known, classes, how)
 
 
 def compare_sets(
@@ -98,7 +122,7 @@ def compare_sets(
             where=f"{samples.name} and {real.name}",
             fix="`ganwright evaluate --help` says what each needs",
         )
-    return Comparison(samples, real, unseen, measured, chosen)
+    return Comparison(samples, real, unseen, measured, chosen, _key(measured, samples, real, unseen))
 
 
 def evaluate_images(images: Any, reference: Any, **options: Any) -> Evaluation:
