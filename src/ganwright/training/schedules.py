@@ -65,20 +65,18 @@ class LearningRates:
 
     def __init__(self, optimizers: Mapping[str, Optimizer], settings: TrainSettings) -> None:
         self.settings = settings
-        self.groups = [
-            (name, group, float(group["lr"])) for name, opt in optimizers.items() for group in opt.param_groups
-        ]
+        self.optimizers = optimizers
+        self.base = {name: [float(group["lr"]) for group in opt.param_groups] for name, opt in optimizers.items()}
         self.plateau = Plateau()
 
     def set(self, step: int) -> None:
         """Set the rates for the step after `step` steps."""
         factor = self.plateau.factor * SCHEDULES[self.settings.lr_schedule](step / self.settings.steps, self.settings)
-        for _, group, base in self.groups:
-            group["lr"] = base * factor
+        for name, optimizer in self.optimizers.items():
+            # Looked up anew each time: an optimiser that loads a checkpoint replaces its groups.
+            for group, base in zip(optimizer.param_groups, self.base[name], strict=True):
+                group["lr"] = base * factor
 
     def current(self) -> dict[str, float]:
         """`lr_<optimizer>`: the rate of each optimiser's first group."""
-        rates: dict[str, float] = {}
-        for name, group, _ in self.groups:
-            rates.setdefault(f"lr_{name}", float(group["lr"]))
-        return rates
+        return {f"lr_{name}": float(opt.param_groups[0]["lr"]) for name, opt in self.optimizers.items()}
