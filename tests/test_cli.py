@@ -113,3 +113,13 @@ def test_data_and_recipes(run: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert json.loads(capsys.readouterr().out)["count"] == 10_000
     assert main(["recipes"]) == 0
     assert "wgan-gp" in capsys.readouterr().out
+
+
+def test_options_of_a_recipe(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["sample", str(run), "-n", "4", "--set", "truncation=0.7"]) == 1
+    told = " ".join(capsys.readouterr().err.split())
+    assert "cannot be asked for a 'truncation'" in told and "no such options" in told
+    assert main(["sample", str(run), "--set", "truncation"]) == 1
+    assert "NAME=VALUE" in capsys.readouterr().err
+    assert main(["sample", str(run), "--set", "seed=3"]) == 1
+    assert "--seed 3" in capsys.readouterr().err

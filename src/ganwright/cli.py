@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from typing import Any
 
 from ganwright._version import __version__
@@ -166,7 +166,14 @@ def _sample(arguments: list[str]) -> None:
 
     options = commands.parse("sample", commands.Sample, arguments)
     run = api.load_run(options.run)
-    samples = api.sample(run, options.n, seed=options.seed, labels=options.label, checkpoint=_step(options.checkpoint))
+    samples = api.sample(
+        run,
+        options.n,
+        seed=options.seed,
+        labels=options.label,
+        checkpoint=_step(options.checkpoint),
+        **_pairs(options.set, taken=vars(options)),
+    )
     if options.each:
         folder = options.out or run.path / f"samples-{options.seed}"
         samples.save_each(folder)
@@ -175,6 +182,24 @@ def _sample(arguments: list[str]) -> None:
         path = options.out or run.path / f"samples-{options.seed}.{samples.suffix}"
         samples.save_overview(path)
         sys.stdout.write(f"{path}\n")
+
+
+def _pairs(words: Sequence[str], taken: Container[str]) -> dict[str, Any]:
+    """`NAME=VALUE` words, their values read as YAML; no name of an option that is `taken`."""
+    import yaml
+
+    found = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if name in taken or name in ("labels", "ema", "device"):
+            raise SettingsError(f"'{name}' is an option of the command.", where="--set", fix=f"write --{name} {value}")
+        if not equals or not name:
+            raise SettingsError(f"'{word}' is not of the form NAME=VALUE.", where="--set", fix="--set truncation=0.7")
+        try:
+            found[name.replace("-", "_")] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise SettingsError(f"The value of '{name}' cannot be read.", where=f"--set {word}") from error
+    return found
 
 
 def _step(text: str) -> int | str:

@@ -68,6 +68,8 @@ class Sample:
     """Where to; by default samples-<seed>.png (or .txt) in the run."""
     each: bool = False
     """Write each sample to a file of its own in the folder OUT."""
+    set: tuple[str, ...] = ()
+    """What the run's recipe alone understands, as NAME=VALUE: truncation=0.7 for stylegan2, say."""
 
 
 @dataclass(frozen=True)

@@ -170,6 +170,9 @@ class Recipe(nn.Module, ABC):
     ema_networks: ClassVar[tuple[str, ...]] = ("generator",)
     """Names of the submodules of which a moving average is kept; sampling and evaluation use the average."""
 
+    sample_options: ClassVar[Mapping[str, str]] = {}
+    """What `sample` understands in `SampleRequest.options`: name and meaning; anything else is refused before."""
+
     def __init__(self, data: DataSpec, settings: Any) -> None:
         super().__init__()
         self.data = data

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from ganwright.data.spec import DataSpec
-from ganwright.errors import CheckpointError, MetricError
+from ganwright.errors import CheckpointError, MetricError, SettingsError, nearest
 from ganwright.recipes.base import Recipe, SampleRequest
 from ganwright.run import Run
 from ganwright.samples import Samples
@@ -57,14 +57,28 @@ def sample_run(
 
     Raises:
         MetricError: n is below 1.
+        SettingsError: The recipe does not know an option.
         CheckpointError: There is no such checkpoint.
     """
     if n < 1:
         raise MetricError(f"n must be at least 1, not {n}.", where="n")
     recipe = load_recipe(run, step=checkpoint, ema=ema, device=device)
+    _check_options(recipe, run, options or {})
     asked = [labels] * n if isinstance(labels, int) else labels
     with torch.no_grad():
         return recipe.sample(SampleRequest(n=n, seed=seed, labels=asked, options=options or {}))
+
+
+def _check_options(recipe: Recipe, run: Run, options: Mapping[str, Any]) -> None:
+    known = recipe.sample_options
+    for name in options:
+        if name not in known:
+            told = "; ".join(f"{option}: {meaning}" for option, meaning in known.items())
+            raise SettingsError(
+                f"Samples of this run cannot be asked for a '{name}'.{nearest(name, known)}",
+                where=run.path,
+                fix=f"its recipe understands {told}" if told else "its recipe has no such options: leave it out",
+            )
 
 
 def default_device() -> str:
