@@ -1,7 +1,7 @@
 """Which names a checkpoint may use, and what each becomes; everything else is refused. And how a file is opened.
 
-The list holds what the files of NVIDIA's StyleGAN2-ADA-PyTorch and StyleGAN3 repositories, of R3GAN's, and plain state dicts
-of torch were seen to use.
+The list holds what the files of NVIDIA's StyleGAN2-ADA-PyTorch and StyleGAN3 repositories, of R3GAN's, and plain state
+dicts of torch were seen to use.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-from ganwright.interop.restricted import Global, ImportFailed, ImportRefused, Inert, Machine, Rule, Rules
+from ganwright.interop.opcodes import read_pickle
+from ganwright.interop.restricted import CheckpointImportError, Global, ImportRefusedError, Inert, Rule, Rules
 from ganwright.interop.tensors import NUMPY_RULES, STORAGE_RULES, TENSOR_RULES
 from ganwright.interop.torch_files import LEGACY_MAGIC, load_from_bytes, read_legacy, read_zip
 
@@ -20,12 +21,12 @@ def _mapping(*pairs: Any) -> dict[Any, Any]:
     """An `OrderedDict` or `EasyDict`; its items come by SETITEMS, or as a list of pairs from Python 2."""
     if pairs in ((), ([],)):
         return {}
-    raise ImportRefused("A dictionary is made of something other than its items.")
+    raise ImportRefusedError("A dictionary is made of something other than its items.")
 
 
 def _set(items: Any = ()) -> set[Any]:
     if not isinstance(items, list | tuple) or not all(type(item) in (str, int, float, bool) for item in items):
-        raise ImportRefused("A set is made of something other than plain values.")
+        raise ImportRefusedError("A set is made of something other than plain values.")
     return set(items)
 
 
@@ -33,9 +34,9 @@ def _persistent_object(meta: Any) -> Inert:
     """`torch_utils.persistence._reconstruct_persistent_obj`, which in the original runs the source text in `meta`."""
     fits = isinstance(meta, dict) and meta.get("type") == "class" and type(meta.get("class_name")) is str
     if not fits or not isinstance(meta.get("state"), dict) or type(meta.get("module_src")) is not str:
-        raise ImportRefused("A network is stored in an unknown form.")
+        raise ImportRefusedError("A network is stored in an unknown form.")
     if not all(type(key) is str for key in meta["state"]):
-        raise ImportRefused("A network's state is no dictionary of attributes.")
+        raise ImportRefusedError("A network's state is no dictionary of attributes.")
     return Inert(meta["class_name"], dict(meta["state"]), meta["module_src"])
 
 
@@ -44,7 +45,7 @@ def stand_in(module: str, name: str) -> Rule:
 
     def make(*arguments: Any) -> Inert:
         if arguments:
-            raise ImportRefused(f"An object of {Global(module, name)} is made with arguments.")
+            raise ImportRefusedError(f"An object of {Global(module, name)} is made with arguments.")
         return Inert(f"{module}.{name}")
 
     return Rule(make, new=True)
@@ -63,12 +64,17 @@ _TORCH_LAYERS = {
     "padding": ("ReflectionPad2d", "ReplicationPad2d", "ZeroPad2d"),
 }
 _R3GAN_CLASSES = {
-    "R3GAN.Networks": (
-        "Generator Discriminator GeneratorStage DiscriminatorStage GenerativeBasis DiscriminativeBasis UpsampleLayer "
-        "DownsampleLayer ResidualBlock Convolution"
-    ).split(),
+    "R3GAN.Networks": [
+        *("Generator", "Discriminator", "GeneratorStage", "DiscriminatorStage", "GenerativeBasis"),
+        *("DiscriminativeBasis", "UpsampleLayer", "DownsampleLayer", "ResidualBlock", "Convolution"),
+    ],
     "R3GAN.FusedOperators": ["BiasedActivation"],
-    "R3GAN.Resamplers": ["InterpolativeUpsampler", "InterpolativeDownsampler", "InplaceUpsampler", "InplaceDownsampler"],
+    "R3GAN.Resamplers": [
+        "InterpolativeUpsampler",
+        "InterpolativeDownsampler",
+        "InplaceUpsampler",
+        "InplaceDownsampler",
+    ],
     "training.networks": ["Generator", "Discriminator"],
 }
 _STAND_INS = (
@@ -99,8 +105,8 @@ def read_checkpoint_file(path: Path) -> Any:
         path: A pickle, or a file written by `torch.save` in either of its formats.
 
     Raises:
-        ImportRefused: The file asks for something that is not admitted; the error names it and where it stands.
-        ImportFailed: The file is missing, damaged, or of another kind.
+        ImportRefusedError: The file asks for something that is not admitted; the error names it and where it stands.
+        CheckpointImportError: The file is missing, damaged, or of another kind.
     """
     try:
         with path.open("rb") as file:
@@ -109,13 +115,15 @@ def read_checkpoint_file(path: Path) -> Any:
                     return read_zip(archive, RULES)
             file.seek(0)
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as stream:
-                value = Machine(stream, RULES).run()
+                value = read_pickle(stream, RULES)
                 if value != LEGACY_MAGIC:
                     return value
                 stream.seek(0)
                 return read_legacy(stream, RULES)
-    except ImportFailed as error:
+    except CheckpointImportError as error:
         where = str(path) if error.where is None else f"{path}, {error.where}"
         raise type(error)(error.what, where=where, fix=error.fix) from error.__cause__
     except (OSError, ValueError, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
-        raise ImportFailed(f"The file cannot be read: {error}.", where=path, fix="check the path and the file") from error
+        raise CheckpointImportError(
+            f"The file cannot be read: {error}.", where=path, fix="check the path and the file"
+        ) from error

@@ -1,4 +1,4 @@
-"""Tensors and arrays from the parts a pickle stores of them: bytes, sizes and strides, each checked against the bytes there are.
+"""Tensors and arrays from the parts a pickle stores of them: bytes, sizes and strides, checked against each other.
 
 Nothing is allocated that the file does not hold, and no view may reach outside its storage.
 """
@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ganwright.interop.restricted import Global, ImportRefused, Rule, buildable
+from ganwright.interop.restricted import Buildable, Global, ImportRefusedError, Rule
 
 MAX_DIMENSIONS = 8
 STORAGE_TYPES: Mapping[str, torch.dtype] = {
@@ -31,7 +31,9 @@ STORAGE_TYPES: Mapping[str, torch.dtype] = {
     "UntypedStorage": torch.uint8,
 }
 """Element types of torch's storages, by the name of the class."""
-_DTYPES = {f"{kind}{size}" for kind, sizes in {"b": "1", "i": "1248", "u": "1248", "f": "248"}.items() for size in sizes}
+_DTYPES = {
+    f"{kind}{size}" for kind, sizes in {"b": "1", "i": "1248", "u": "1248", "f": "248"}.items() for size in sizes
+}
 
 
 class Storage:
@@ -51,10 +53,10 @@ class Storage:
         """Take the numbers, as little-endian bytes.
 
         Raises:
-            ImportRefused: They are more or fewer than was said.
+            ImportRefusedError: They are more or fewer than was said.
         """
         if len(data) != self.nbytes:
-            raise ImportRefused("A storage says it is of another size than its bytes.")
+            raise ImportRefusedError("A storage says it is of another size than its bytes.")
         self._bytes[:] = data
 
 
@@ -62,10 +64,10 @@ def storage_dtype(kind: Any) -> torch.dtype:
     """The element type of a storage class that the file names.
 
     Raises:
-        ImportRefused: It is none.
+        ImportRefusedError: It is none.
     """
     if type(kind) is not Global or kind.name not in STORAGE_TYPES:
-        raise ImportRefused("A storage is of an unknown type.")
+        raise ImportRefusedError("A storage is of an unknown type.")
     return STORAGE_TYPES[kind.name]
 
 
@@ -73,11 +75,11 @@ def naturals(value: Any, what: str) -> tuple[int, ...]:
     """A tuple of a few whole numbers ≥ 0.
 
     Raises:
-        ImportRefused: It is something else.
+        ImportRefusedError: It is something else.
     """
     fits = type(value) is tuple and len(value) <= MAX_DIMENSIONS
     if not fits or not all(type(item) is int and 0 <= item < 1 << 62 for item in value):
-        raise ImportRefused(f"The {what} of a tensor makes no sense.")
+        raise ImportRefusedError(f"The {what} of a tensor makes no sense.")
     return tuple(value)
 
 
@@ -85,18 +87,18 @@ def rebuild_tensor(storage: Any, offset: Any, size: Any, stride: Any, *ignored: 
     """`torch._utils._rebuild_tensor_v2`; whether it needs a gradient and its hooks are ignored.
 
     Raises:
-        ImportRefused: The view reaches outside its storage, or is larger than it.
+        ImportRefusedError: The view reaches outside its storage, or is larger than it.
     """
     if type(storage) is not Storage or type(offset) is not int or offset < 0:
-        raise ImportRefused("A tensor is built from something that is no storage.")
+        raise ImportRefusedError("A tensor is built from something that is no storage.")
     size, stride = naturals(size, "size"), naturals(stride, "stride")
     there = storage.flat.numel()
     if len(size) != len(stride):
-        raise ImportRefused("A tensor has as many strides as dimensions; here it has not.")
+        raise ImportRefusedError("A tensor has as many strides as dimensions; here it has not.")
     last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
     count = math.prod(size)
     if count > there or (count > 0 and last >= there):
-        raise ImportRefused(f"A tensor reaches outside its storage, which has {there} numbers.")
+        raise ImportRefusedError(f"A tensor reaches outside its storage, which has {there} numbers.")
     return storage.flat.as_strided(size, stride, offset) if count else storage.flat.new_empty(size)
 
 
@@ -104,10 +106,10 @@ def rebuild_parameter(data: Any, *ignored: Any) -> Tensor:
     """`torch._utils._rebuild_parameter`: the tensor itself.
 
     Raises:
-        ImportRefused: It is no tensor.
+        ImportRefusedError: It is no tensor.
     """
     if not isinstance(data, Tensor):
-        raise ImportRefused("A parameter is made of something that is no tensor.")
+        raise ImportRefusedError("A parameter is made of something that is no tensor.")
     return data
 
 
@@ -115,7 +117,7 @@ def rebuild_parameter(data: Any, *ignored: Any) -> Tensor:
 
 
 @dataclass
-class DType:
+class DType(Buildable):
     """A numpy dtype of plain numbers.
 
     Attributes:
@@ -130,21 +132,21 @@ class DType:
         """Take the byte order.
 
         Raises:
-            ImportRefused: The state describes fields, sub-arrays or the like.
+            ImportRefusedError: The state describes fields, sub-arrays or the like.
         """
         plain = type(state) is tuple and len(state) >= 5 and state[2:5] == (None, None, None)
         if not plain or type(state[1]) is not str or state[1] not in "<>|=":
-            raise ImportRefused("A numpy dtype has fields or a form that no checkpoint needs.")
+            raise ImportRefusedError("A numpy dtype has fields or a form that no checkpoint needs.")
         self.order = state[1]
 
     @property
     def numpy(self) -> np.dtype[Any]:
         """The dtype itself."""
-        return np.dtype(self.code).newbyteorder(self.order if self.order in "<>" else "=")
+        return np.dtype(self.code).newbyteorder(">" if self.order == ">" else "<")
 
 
 @dataclass
-class Array:
+class Array(Buildable):
     """A numpy array, empty until the file has given its state."""
 
     value: np.ndarray[Any, Any]
@@ -153,38 +155,38 @@ class Array:
         """Take (version, shape, dtype, whether in Fortran order, bytes).
 
         Raises:
-            ImportRefused: The array holds Python objects, or says it is larger than its bytes.
+            ImportRefusedError: The array holds Python objects, or says it is larger than its bytes.
         """
         if type(state) is not tuple or len(state) != 5 or type(state[3]) is not bool:
-            raise ImportRefused("A numpy array has a state of an unknown form.")
+            raise ImportRefusedError("A numpy array has a state of an unknown form.")
         self.value = _array(state[4], state[2], state[1], "F" if state[3] else "C")
 
 
 def _array(data: Any, dtype: Any, shape: Any, order: str) -> np.ndarray[Any, Any]:
     if type(dtype) is not DType or type(data) is not bytes:
-        raise ImportRefused("A numpy array holds Python objects.")
+        raise ImportRefusedError("A numpy array holds Python objects.")
     shape = naturals(shape, "shape")
     if math.prod(shape) * dtype.numpy.itemsize != len(data):
-        raise ImportRefused("A numpy array says it is of another size than its bytes.")
+        raise ImportRefusedError("A numpy array says it is of another size than its bytes.")
     flat = np.frombuffer(data, dtype.numpy).astype(dtype.numpy.newbyteorder("="))
     return flat.reshape(shape, order="F" if order == "F" else "C")
 
 
 def _dtype(code: Any, *ignored: Any) -> DType:
     if type(code) is not str or code not in _DTYPES:
-        raise ImportRefused("A numpy dtype is not one of plain numbers (such as Python objects).")
+        raise ImportRefusedError("A numpy dtype is not one of plain numbers (such as Python objects).")
     return DType(code)
 
 
 def _reconstruct(kind: Any, shape: Any, code: Any) -> Array:
     if type(kind) is not Global or (kind.module, kind.name) != ("numpy", "ndarray"):
-        raise ImportRefused("A numpy array is of a class that is no numpy array.")
+        raise ImportRefusedError("A numpy array is of a class that is no numpy array.")
     return Array(np.empty(0))
 
 
 def _scalar(dtype: Any, data: Any) -> bool | int | float:
     if type(dtype) is not DType or type(data) is not bytes or len(data) != dtype.numpy.itemsize:
-        raise ImportRefused("A numpy number holds a Python object.")
+        raise ImportRefusedError("A numpy number holds a Python object.")
     number: bool | int | float = np.frombuffer(data, dtype.numpy)[0].item()
     return number
 
@@ -192,9 +194,6 @@ def _scalar(dtype: Any, data: Any) -> bool | int | float:
 def _from_buffer(data: Any, dtype: Any, shape: Any, order: Any) -> Array:
     return Array(_array(data, dtype, shape, "F" if order == "F" else "C"))
 
-
-buildable(DType, DType.build)
-buildable(Array, Array.build)
 
 STORAGE_RULES: dict[tuple[str, str], Rule] = {
     **{("torch", name): Rule() for name in STORAGE_TYPES},
@@ -207,7 +206,10 @@ TENSOR_RULES: dict[tuple[str, str], Rule] = {
     ("torch._utils", "_rebuild_tensor_v2"): Rule(rebuild_tensor),
     ("torch._utils", "_rebuild_parameter"): Rule(rebuild_parameter),
     ("torch", "Size"): Rule(lambda size: naturals(tuple(size), "size"), new=True),
-    **{("torch", name): Rule() for name in ("float64", "float32", "float16", "bfloat16", "int64", "int32", "uint8", "bool")},
+    **{
+        ("torch", name): Rule()
+        for name in ("float64", "float32", "float16", "bfloat16", "int64", "int32", "uint8", "bool")
+    },
 }
 """Names that make tensors of storages."""
 

@@ -1,4 +1,6 @@
-"""Files written by `torch.save`, read by our own machine: the zip format, and the older one, which storages inside pickles still use.
+"""Files written by `torch.save`, read by our own machine: the zip format, and the older one.
+
+The older one lives on inside pickles, where each storage is a file of its own.
 
 `torch.load` is not used: even its restricted mode has had holes, and the older format lets a file claim any size.
 """
@@ -11,7 +13,8 @@ import zipfile
 from pathlib import PurePosixPath
 from typing import Any
 
-from ganwright.interop.restricted import ImportFailed, ImportRefused, Machine, Rules, Stream
+from ganwright.interop.opcodes import read_pickle
+from ganwright.interop.restricted import CheckpointImportError, ImportRefusedError, Rules, Stream
 from ganwright.interop.tensors import STORAGE_RULES, Storage, storage_dtype
 
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
@@ -19,17 +22,25 @@ LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _LEGACY_PROTOCOL = 1001
 
 
+class BytesStream(io.BytesIO):
+    """Bytes as a stream that knows its size."""
+
+    def size(self) -> int:
+        """Bytes from beginning to end."""
+        return self.getbuffer().nbytes
+
+
 def load_from_bytes(data: Any) -> Storage:
     """`torch.storage._load_from_bytes`, for what it is used for: one storage in the older format.
 
     Raises:
-        ImportRefused: The bytes hold anything else.
+        ImportRefusedError: The bytes hold anything else.
     """
     if type(data) is not bytes:
-        raise ImportRefused("A storage is not made of bytes.")
-    value = read_legacy(io.BytesIO(data), STORAGE_RULES, " of a nested storage")
+        raise ImportRefusedError("A storage is not made of bytes.")
+    value = read_legacy(BytesStream(data), STORAGE_RULES, " of a nested storage")
     if type(value) is not Storage:
-        raise ImportRefused("A nested storage holds something else.")
+        raise ImportRefusedError("A nested storage holds something else.")
     return value
 
 
@@ -37,34 +48,35 @@ def read_legacy(stream: Stream, rules: Rules, inside: str = "") -> Any:
     """The content of a file of the older format; the stream stands at its beginning.
 
     Raises:
-        ImportRefused: It asks for something that is not admitted.
-        ImportFailed: It is damaged.
+        ImportRefusedError: It asks for something that is not admitted.
+        CheckpointImportError: It is damaged.
     """
     for expected in (LEGACY_MAGIC, _LEGACY_PROTOCOL):
-        if Machine(stream, {}, inside=inside).run() != expected:
-            raise ImportFailed(f"The file is damaged{inside}: it does not begin as a file of torch does.")
-    system = Machine(stream, {}, inside=inside).run()
+        if read_pickle(stream, {}, inside=inside) != expected:
+            raise CheckpointImportError(f"The file is damaged{inside}: it does not begin as a file of torch does.")
+    system = read_pickle(stream, {}, inside=inside)
     if not isinstance(system, dict) or system.get("little_endian") is not True:
-        raise ImportFailed("The file was written on a big-endian machine, which is not supported.")
+        raise CheckpointImportError("The file was written on a big-endian machine, which is not supported.")
     # The numbers come after the pickle that refers to them: storages are made empty, and filled afterwards.
     storages: dict[str, Storage] = {}
-    left = _bytes_left(stream)
+    left = [stream.size() - stream.tell()]
 
     def persistent(ident: Any) -> Storage:
         kind, key, count = _parse(ident)
         dtype = storage_dtype(kind)
         if key not in storages:
-            if sum(storage.nbytes for storage in storages.values()) + count * dtype.itemsize > left:
-                raise ImportRefused("A storage says it is larger than the file.")
+            left[0] -= count * dtype.itemsize
+            if left[0] < 0:
+                raise ImportRefusedError("A storage says it is larger than the file.")
             storages[key] = Storage(dtype, count)
         if (storages[key].flat.dtype, storages[key].flat.numel()) != (dtype, count):
-            raise ImportRefused("One storage is described in two ways.")
+            raise ImportRefusedError("One storage is described in two ways.")
         return storages[key]
 
-    value = Machine(stream, rules, persistent, inside).run()
-    keys = Machine(stream, {}, inside=inside).run()
+    value = read_pickle(stream, rules, persistent, inside)
+    keys = read_pickle(stream, {}, inside=inside)
     if not isinstance(keys, list) or sorted(map(str, keys)) != sorted(storages):
-        raise ImportFailed(f"The file is damaged{inside}: its list of storages is wrong.")
+        raise CheckpointImportError(f"The file is damaged{inside}: its list of storages is wrong.")
     for key in keys:
         _fill(storages[key], stream)
     return value
@@ -74,19 +86,19 @@ def read_zip(file: zipfile.ZipFile, rules: Rules) -> Any:
     """The content of a file of the zip format.
 
     Raises:
-        ImportRefused: It asks for something that is not admitted, or would swell when unpacked.
-        ImportFailed: It is no file of torch.
+        ImportRefusedError: It asks for something that is not admitted, or would swell when unpacked.
+        CheckpointImportError: It is no file of torch.
     """
     pickles = [name for name in file.namelist() if PurePosixPath(name).name == "data.pkl"]
     if len(pickles) != 1:
-        raise ImportFailed("The archive is no checkpoint of torch: it should hold one data.pkl.")
+        raise CheckpointImportError("The archive is no checkpoint of torch: it should hold one data.pkl.")
     if any(info.compress_type != zipfile.ZIP_STORED for info in file.infolist()):
-        raise ImportRefused("The archive is compressed, which torch never does; it might swell without bound.")
+        raise ImportRefusedError("The archive is compressed, which torch never does; it might swell without bound.")
     if sum(info.file_size for info in file.infolist()) > sum(info.compress_size for info in file.infolist()):
-        raise ImportRefused("The archive says its members are larger than they are.")
+        raise ImportRefusedError("The archive says its members are larger than they are.")
     folder = pickles[0].removesuffix("data.pkl")
     if f"{folder}byteorder" in file.namelist() and file.read(f"{folder}byteorder") != b"little":
-        raise ImportFailed("The file was written on a big-endian machine, which is not supported.")
+        raise CheckpointImportError("The file was written on a big-endian machine, which is not supported.")
     storages: dict[str, Storage] = {}
 
     def persistent(ident: Any) -> Storage:
@@ -97,19 +109,19 @@ def read_zip(file: zipfile.ZipFile, rules: Rules) -> Any:
             storages[key] = Storage(dtype, count)
             storages[key].fill(data)
         if storages[key].flat.dtype != dtype:
-            raise ImportRefused("One storage is used as two types of number.")
+            raise ImportRefusedError("One storage is used as two types of number.")
         return storages[key]
 
-    return Machine(io.BytesIO(file.read(pickles[0])), rules, persistent, " of data.pkl").run()
+    return read_pickle(BytesStream(file.read(pickles[0])), rules, persistent, " of data.pkl")
 
 
 def _member(file: zipfile.ZipFile, name: str, size: int) -> bytes:
     try:
         info = file.getinfo(name)
     except KeyError:
-        raise ImportFailed("The file is damaged: a storage is missing.") from None
+        raise CheckpointImportError("The file is damaged: a storage is missing.") from None
     if info.file_size != size:
-        raise ImportRefused("A storage says it is of another size than its bytes.")
+        raise ImportRefusedError("A storage says it is of another size than its bytes.")
     return file.read(info)
 
 
@@ -117,22 +129,14 @@ def _parse(ident: Any) -> tuple[Any, str, int]:
     """(class, key, number of elements) of a persistent id; where the storage once lived (its device) is ignored."""
     well_formed = type(ident) is tuple and len(ident) in (5, 6) and ident[0] == "storage"
     if not well_formed or type(ident[2]) is not str or type(ident[4]) is not int or ident[4] < 0:
-        raise ImportRefused("A storage is described in an unknown way.")
+        raise ImportRefusedError("A storage is described in an unknown way.")
     if len(ident) == 6 and ident[5] is not None:
-        raise ImportRefused("A storage is a view of another one, which only very old files have.")
+        raise ImportRefusedError("A storage is a view of another one, which only very old files have.")
     return ident[1], ident[2], ident[4]
 
 
 def _fill(storage: Storage, stream: Stream) -> None:
     count = stream.read(8)
     if len(count) != 8 or struct.unpack("<q", count)[0] != storage.flat.numel():
-        raise ImportRefused("A storage says it is of another size than its bytes.")
+        raise ImportRefusedError("A storage says it is of another size than its bytes.")
     storage.fill(stream.read(storage.nbytes))
-
-
-def _bytes_left(stream: Stream) -> int:
-    here = stream.tell()
-    stream.seek(0, io.SEEK_END)
-    end = stream.tell()
-    stream.seek(here)
-    return end - here
