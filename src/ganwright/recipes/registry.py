@@ -17,7 +17,12 @@ from ganwright.errors import SettingsError, nearest
 from ganwright.recipes.base import Recipe
 
 ENTRY_POINT_GROUP = "ganwright.recipes"
-_BUILT_IN_MODULES = ("ganwright.recipes.presets",)
+_BUILT_IN_MODULES = (
+    "ganwright.recipes.presets",
+    "ganwright.recipes.e_gan",
+    "ganwright.recipes.ss_gan",
+    "ganwright.recipes.attribute_gan",
+)
 """Modules with a `RECIPES` list; a new recipe is one new file and one line here."""
 
 
