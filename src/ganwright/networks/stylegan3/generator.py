@@ -103,23 +103,30 @@ class Generator(nn.Module):
         self.synthesis = Synthesis(plan)
         self.mapping = Mapping(plan.z_dim, plan.c_dim, plan.w_dim, plan.mapping)
 
-    @property
-    def num_ws(self) -> int:
-        """Styles of an image."""
-        return self.synthesis.num_ws
+    def styles(
+        self, z: Tensor, labels: Tensor | None = None, *, truncation: float = 1.0, cutoff: int | None = None
+    ) -> Tensor:
+        """w+ (N, num_ws, w_dim): the same style for every layer, truncated; see `Mapping.truncate`."""
+        ws = self.mapping(z, labels).unsqueeze(1).expand(-1, self.synthesis.num_ws, -1)
+        return self.mapping.truncate(ws, truncation, cutoff)
 
     def forward(
-        self, z: Tensor, labels: Tensor | None = None, *, psi: float = 1.0, cutoff: int | None = None
+        self,
+        z: Tensor,
+        labels: Tensor | None = None,
+        *,
+        truncation: float = 1.0,
+        cutoff: int | None = None,
+        noise: str | Sequence[Tensor] = "const",
     ) -> Tensor:
         """Images (N, C, H, W), in about [-1, 1].
 
         Args:
             z: Standard normal (N, z_dim).
             labels: Classes int64 (N,), or vectors (N, c_dim).
-            psi: Truncation: 1 for none.
+            truncation: ψ: 1 for none.
             cutoff: Truncate only the first so many layers; None: all.
+            noise: Ignored; there for StyleGAN2's callers.
         """
-        w = self.mapping(z, labels)
-        ws = w.unsqueeze(1).expand(-1, self.num_ws, -1)
-        image: Tensor = self.synthesis(self.mapping.truncate(ws, psi, cutoff))
-        return image
+        images: Tensor = self.synthesis(self.styles(z, labels, truncation=truncation, cutoff=cutoff))
+        return images
