@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ganwright.metrics.pairs import score_pairs
     from ganwright.metrics.protocols import PROTOCOLS
     from ganwright.metrics.rbf_mmd import gaussian_mmd
+    from ganwright.metrics.probe import linear_probe
     from ganwright.metrics.registry import METRICS
     from ganwright.metrics.vendi import vendi_score
 
@@ -33,6 +34,7 @@ _PLACES = {
     "frechet_distance": "frechet",
     "gaussian_mmd": "rbf_mmd",
     "kernel_distance": "kernel",
+    "linear_probe": "probe",
     "mae": "paired",
     "manifolds": "manifold",
     "ms_ssim": "paired",
@@ -56,6 +58,7 @@ __all__ = [
     "frechet_distance",
     "gaussian_mmd",
     "kernel_distance",
+    "linear_probe",
     "mae",
     "manifolds",
     "ms_ssim",

@@ -82,7 +82,7 @@ class AttributeCodes(nn.Module):
         """
         sizes = [kind.size for kind in self.kinds]
         losses = []
-        for kind, p, c in zip(self.kinds, predicted.split(sizes, 1), code.split(sizes, 1), strict=True):
+        for kind, p, c in zip(self.kinds, torch.split(predicted, sizes, 1), torch.split(code, sizes, 1), strict=True):
             losses.append(F.cross_entropy(p, c.argmax(1)) if kind.classes else F.mse_loss(p, c))
         return torch.stack(losses).mean()
 

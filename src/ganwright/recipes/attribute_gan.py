@@ -31,6 +31,8 @@ from ganwright.samples import ImageSamples
 
 EVALUATED = 256
 """Images that control is measured on."""
+_OTHER_NUMBERS = 1_000_003
+"""Added to a seed for numbers that are independent of the latents."""
 
 
 @dataclass(frozen=True)
@@ -69,9 +71,8 @@ class AttributeGAN(HeadedImageGAN):
 
     def __init__(self, data: DataSpec, settings: AttributeGANSettings) -> None:
         check(settings, data)
-        self.names = settings.attributes or tuple(
-            n for n, a in ATTRIBUTES.items() if data.channels == 3 or not a.coloured
-        )
+        possible = tuple(name for name, kind in ATTRIBUTES.items() if data.channels == 3 or not kind.coloured)
+        self.names = settings.attributes or possible
         super().__init__(data, settings)
         self.settings: AttributeGANSettings = settings
         self.codes = AttributeCodes(self.names)
@@ -141,7 +142,7 @@ class AttributeGAN(HeadedImageGAN):
             raise SettingsError(
                 "This GAN's generator was not trained to make attributes.", fix="train with attribute_control"
             )
-        chooser = request.normal(self.settings.latent_dim + 1)[:, -1].double()
+        chooser = replace(request, seed=request.seed + _OTHER_NUMBERS).normal(1)[:, 0].double()
         u = 0.5 * (1 + torch.erf(chooser / 2**0.5))
         return self.codes.requested(request.n, u, request.options)
 
@@ -250,7 +251,7 @@ RECIPES = [
         "attribute-gan",
         AttributeGAN,
         ATTRIBUTE_GAN,
-        "This project's; after Odena et al., ICML 2017, arXiv:1610.09585 and Sauer et al., NeurIPS 2021, arXiv:2111.01007",
+        "This project's; after Odena et al., ICML 2017, arXiv:1610.09585; Sauer et al., NeurIPS 2021, arXiv:2111.01007",
         "Ask for brightness, colour, texture, … learnt from unlabelled images.",
         {"resolution": 32, "steps": 10_000, "batch_size": 32, "lr_schedule": "linear", "lr_decay_from": 0.5},
     ),

@@ -40,7 +40,7 @@ class Attribute:
     """One attribute of an image.
 
     Attributes:
-        compute: RGB images (N, 3, H, W), values 0..1 in steps of 1/255 -> (N,): a number, or a class 0, 1, … as a number.
+        compute: RGB images (N, 3, H, W), values 0..1 in steps of 1/255 -> (N,): a number, or a class as 0, 1, ….
         classes: Names of the classes; empty for a number.
         coloured: Whether grey images cannot have it.
         formula: What it is, in a sentence.
@@ -168,7 +168,7 @@ def local_binary_patterns(rgb: Tensor) -> Tensor:
 def texture(rgb: Tensor) -> Tensor:
     """Entropy of the local binary patterns over log 10: 0 for a flat image, 1 where all ten are as frequent."""
     p = local_binary_patterns(rgb)
-    return torch.special.entr(p).sum(1) / math.log(10)
+    return -torch.xlogy(p, p).sum(1) / math.log(10)
 
 
 ATTRIBUTES: dict[str, Attribute] = {

@@ -21,7 +21,9 @@ _BUILT_IN_MODULES = (
     "ganwright.recipes.presets",
     "ganwright.recipes.e_gan",
     "ganwright.recipes.ss_gan",
+    "ganwright.recipes.stylegan2",
     "ganwright.recipes.attribute_gan",
+    "ganwright.recipes.infogan",
 )
 """Modules with a `RECIPES` list; a new recipe is one new file and one line here."""
 
