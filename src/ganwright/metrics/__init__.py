@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from ganwright.metrics.moments import Moments
     from ganwright.metrics.paired import mae, ms_ssim, psnr, ssim
     from ganwright.metrics.pairs import score_pairs
+    from ganwright.metrics.probe import linear_probe
     from ganwright.metrics.protocols import PROTOCOLS
     from ganwright.metrics.rbf_mmd import gaussian_mmd
-    from ganwright.metrics.probe import linear_probe
     from ganwright.metrics.registry import METRICS
     from ganwright.metrics.vendi import vendi_score
 
