@@ -1,5 +1,7 @@
 """Adversarial losses: each a pair of small functions of the discriminator's outputs, listed in one table.
 
+The relativistic loss stands beside the table, since its generator needs the outputs for reals too.
+
 Penalties on gradients or weights live in `penalties.py`; which loss a recipe uses is a name in its settings.
 """
 
@@ -95,6 +97,32 @@ LOSSES: dict[str, AdversarialLoss] = {
     "hinge": AdversarialLoss(hinge_d, hinge_g, 0.0, False, "Lim & Ye 2017; Miyato et al. 2018, eq. 16-17"),
 }
 """All losses by the name used in settings."""
+
+
+# Relativistic pairing. ---------------------------------------------------------------------------------------
+
+
+def relativistic_d(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+    """E[log(1 + exp(-(D(x) - D(G(z)))))]: each real should look more real than the fake it is paired with.
+
+    RpGAN (Jolicoeur-Martineau 2019, "The relativistic discriminator"; Huang et al. 2024, section 2, with f the
+    softplus); together with R1 and R2 it is R3GAN's objective.
+
+    Args:
+        real_logits: Outputs for real images (N,).
+        fake_logits: Outputs for as many generated ones, row i paired with row i (of the same class, if any).
+    """
+    return F.softplus(fake_logits - real_logits).mean()
+
+
+def relativistic_g(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+    """E[log(1 + exp(-(D(G(z)) - D(x))))]: `relativistic_d` with the parts exchanged."""
+    return relativistic_d(fake_logits, real_logits)
+
+
+def pair_accuracy(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+    """Share of pairs whose real looks more real, in [0, 1]: `d_accuracy` for a loss without a threshold."""
+    return (real_logits > fake_logits).float().mean()
 
 
 def d_accuracy(real_logits: Tensor, fake_logits: Tensor, threshold: float) -> Tensor:

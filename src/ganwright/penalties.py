@@ -17,16 +17,31 @@ Critic = Callable[[Tensor], Tensor]
 """Images (N, C, H, W) -> outputs (N,); each output may depend on its own image only (no batch norm)."""
 
 
-def image_gradients(critic: Critic, images: Tensor) -> Tensor:
-    """∇ₓD(x) of each image, (N, C·H·W), differentiable with respect to the critic's weights."""
+def outputs_and_gradients(critic: Critic, images: Tensor) -> tuple[Tensor, Tensor]:
+    """D(x) and ∇ₓD(x) of each image in one pass, both differentiable with respect to the critic's weights.
+
+    Args:
+        critic: The critic.
+        images: (N, C, H, W).
+
+    Returns:
+        Outputs (N,) and gradients (N, C·H·W).
+    """
     x = images.detach().requires_grad_(True)
     with QuickSecondDerivatives(x) as layers:
         outputs = critic(x)
         layers.only_images = True
-        # One backward pass gives every image's own gradient, since D(x_i) depends on x_i alone.
-        (gradients,) = torch.autograd.grad(outputs.sum(), x, create_graph=True)
+        # One backward pass gives every image's own gradient, since D(x_i) depends on x_i alone. Autocast is for forward
+        # passes: inside it the products of this one would be rounded again.
+        with torch.autocast(x.device.type, enabled=False):
+            (gradients,) = torch.autograd.grad(outputs.sum(), x, create_graph=True)
         layers.only_images = False
-    return gradients.flatten(1)
+    return outputs, gradients.flatten(1)
+
+
+def image_gradients(critic: Critic, images: Tensor) -> Tensor:
+    """∇ₓD(x) of each image, (N, C·H·W), differentiable with respect to the critic's weights."""
+    return outputs_and_gradients(critic, images)[1]
 
 
 def gradient_penalty(critic: Critic, real: Tensor, fake: Tensor, u: Tensor) -> Tensor:

@@ -151,10 +151,18 @@ def test_kernels_made_from_the_image_pass_gradients_on() -> None:
     assert torch.allclose(image_gradients(own_kernels, images), torchs_own(own_kernels, images), rtol=1e-10)
 
 
-@pytest.mark.parametrize("geometry", [([1, 1], [1, 1], [1, 1]), ([2, 1], [0, 2], [1, 2])])
+@pytest.mark.parametrize(
+    "geometry",
+    [
+        ([1, 1], [1, 1], [1, 1], 1),
+        ([2, 1], [0, 2], [1, 2], 1),
+        ([1, 1], [1, 1], [1, 1], 2),
+        ([2, 2], [1, 1], [1, 1], 4),
+    ],
+)
 def test_the_convolution_differentiates_twice(geometry: Any) -> None:
     torch.manual_seed(0)
-    shapes = ((2, 3, 6, 7), (4, 3, 3, 3), (4,))
+    shapes = ((2, 4, 6, 7), (4, 4 // geometry[3], 3, 3), (4,))
     x, weight, bias = (torch.randn(s, dtype=torch.float64, requires_grad=True) for s in shapes)
 
     def convolution(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:

@@ -48,11 +48,12 @@ class QuickSecondDerivatives(TorchFunctionMode):
         dilation: Any = 1,
         groups: int = 1,
     ) -> Tensor | None:
-        if groups != 1 or isinstance(padding, str) or input.ndim != 4:
+        if isinstance(padding, str) or input.ndim != 4:
             return None
         if _depends(weight, self.x) or (bias is not None and _depends(bias, self.x)):
             return None
-        geometry = tuple([n, n] if isinstance(n, int) else list(n) for n in (stride, padding, dilation))
+        pairs = [[n, n] if isinstance(n, int) else list(n) for n in (stride, padding, dilation)]
+        geometry = (*pairs, groups)
         y: Tensor = _convolution(input, weight, bias, geometry, self)
         return y
 
@@ -74,7 +75,8 @@ def _depends(tensor: Tensor, x: Tensor) -> bool:
 def _gradient(gy: Tensor, x: Tensor, weight: Tensor, geometry: Any, *, of_weight: bool) -> Tensor:
     """Gradient of a convolution's input or weight by the kernels of ordinary training."""
     mask = [not of_weight, of_weight, False]
-    found = torch.ops.aten.convolution_backward(gy, x, weight, None, *geometry, False, [0, 0], 1, mask)
+    *pairs, groups = geometry
+    found = torch.ops.aten.convolution_backward(gy, x, weight, None, *pairs, False, [0, 0], groups, mask)
     gradient: Tensor = found[of_weight]
     return gradient
 

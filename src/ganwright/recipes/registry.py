@@ -24,6 +24,7 @@ _BUILT_IN_MODULES = (
     "ganwright.recipes.stylegan2",
     "ganwright.recipes.attribute_gan",
     "ganwright.recipes.infogan",
+    "ganwright.recipes.r3gan",
 )
 """Modules with a `RECIPES` list; a new recipe is one new file and one line here."""
 
