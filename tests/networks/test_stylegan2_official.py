@@ -1,5 +1,6 @@
-"""Our StyleGAN2 networks compute what NVIDIA's do: values, gradients and second derivatives (tests/fixtures/stylegan2.npz,
-written by make_stylegan2_fixtures.py from the official code), by the fast and by the reference path."""
+"""Our StyleGAN2 networks compute what NVIDIA's do: values, gradients and second derivatives, on both paths.
+
+The figures in tests/fixtures/stylegan2.npz are the official code's (see make_stylegan2_fixtures.py)."""
 
 from __future__ import annotations
 
@@ -10,11 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tests.fixtures.stylegan2_cases import DISCRIMINATORS, GENERATORS, inputs, numpy_state
 from torch import Tensor, nn
 
 from ganwright.networks.stylegan2 import Discriminator, Generator, discriminator_plan, generator_plan
-
-from tests.fixtures.stylegan2_cases import DISCRIMINATORS, GENERATORS, inputs, numpy_state
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 OPERATIONS = ["fast", "reference"]

@@ -78,8 +78,10 @@ def upsample(x: Tensor, f: Tensor, bias: Tensor | None = None) -> Tensor:
     kernel = (4 * (f if f.ndim == 2 else torch.outer(f, f))).to(x.dtype).expand(channels, 1, -1, -1)
     before, after = (n + 1) // 2 - (n - 1), (n - 2) // 2 - (n - 2)  # what is left to pad of the transposed convolution
     crop = max(0, min(-before, -after))
-    y = F.conv_transpose2d(x, kernel, bias, 2, crop, 0, channels)
-    return pad_or_crop(y, before + crop, after + crop)
+    pads = max(before, after) > 0  # only for a filter of one tap; the bias belongs on the zeros too
+    y = F.conv_transpose2d(x, kernel, None if pads else bias, 2, crop, 0, channels)
+    y = pad_or_crop(y, before + crop, after + crop)
+    return y + bias.view(-1, 1, 1) if pads and bias is not None else y
 
 
 def downsample(x: Tensor, f: Tensor) -> Tensor:
