@@ -23,6 +23,7 @@ from ganwright.files import write_atomic
 from ganwright.metrics.neighbours import NeighbourSheet
 from ganwright.report.charts import number
 from ganwright.report.curves import log_charts, metric_charts
+from ganwright.report.mutations import mutation_view
 from ganwright.report.neighbours import neighbour_view
 from ganwright.report.pictures import Picture, album, picture
 from ganwright.report.story import Story, as_dict, duration, read_story
@@ -94,6 +95,7 @@ def render_report(run: Run, *, neighbours: NeighbourSheet | None = None) -> str:
             stage_notes=notes,
             real=picture(run.path / "samples" / "real.png"),
             charts=charts,
+            mutations=mutation_view(story),
             metrics=metrics,
             findings=story.findings[:_MAX_FINDINGS],
             findings_left_out=max(0, len(story.findings) - _MAX_FINDINGS),

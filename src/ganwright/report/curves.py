@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ganwright.report.charts import COLOURS, MAX_POINTS, Chart, Series, bin_curve
+from ganwright.report.mutations import PREFIX
 from ganwright.report.story import Measured, Record, Story, as_dict, finite
 
 _NOT_CURVES = {"step", "images_seen", "stage", "seconds", "epoch", "event"}
@@ -51,6 +52,19 @@ _GROUPS = (
         "surer it is of the difference.",
     ),
     _Group(
+        "fitness-quality",
+        "Fitness: quality",
+        lambda name: name == "fitness_quality",
+        "How real the discriminator takes the fittest generator's images to be: its mean output as a probability.",
+    ),
+    _Group(
+        "fitness-diversity",
+        "Fitness: diversity",
+        lambda name: name == "fitness_diversity",
+        "Minus the logarithm of the discriminator's gradient on the fittest generator's images, before it is weighed. "
+        "High: the discriminator has no easy countermove, as it would have against images that crowd together.",
+    ),
+    _Group(
         "learning-rates",
         "Learning rates",
         lambda name: name == "lr" or name.startswith("lr_"),
@@ -75,7 +89,7 @@ _GROUPS = (
 
 def log_charts(story: Story) -> list[Chart]:
     """Charts of the logged scalars: losses, accuracy, learning rates, gradients, throughput, and the rest."""
-    names = _scalar_names(story.records)
+    names = [name for name in _scalar_names(story.records) if not name.startswith(PREFIX)]  # their section has them
     marks = tuple((float(f["step"]), str(f.get("check", "finding"))) for f in _grave(story.findings))
     charts = []
     for group in _GROUPS:
