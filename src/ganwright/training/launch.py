@@ -22,7 +22,7 @@ from ganwright._version import __version__
 from ganwright.config import TrainSettings
 from ganwright.data.opening import open_dataset
 from ganwright.data.spec import Dataset
-from ganwright.errors import DataError, SettingsError, TrainingError
+from ganwright.errors import DataError, RunError, SettingsError, TrainingError
 from ganwright.run import Run
 from ganwright.training.checkpoint import writing_to
 from ganwright.training.loop import Training, build_recipe
@@ -70,8 +70,15 @@ def resume_run(run: Run, *, source: Any = None, changes: dict[str, Any] | None =
 
     Raises:
         DataError: The data has changed since, or an array must be given again.
+        RunError: The run was imported, so that there is nothing to resume.
     """
     config = run.config
+    if "imported" in config:
+        raise RunError(
+            "This run was imported: it has weights, but no optimisers and no data to go on with.",
+            where=run.path,
+            fix=f"fine-tune it in a new run: ganwright train --from-run {run.path} --init-from {run.path} DATA",
+        )
     settings = resolve(config["recipe"], config["settings"], changes or {}, where=f"{run.path}/run.yaml")
     fabric = make_fabric(settings.train)
     if under_torchrun():

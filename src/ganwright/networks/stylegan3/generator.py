@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from torch import Tensor, nn
@@ -36,6 +37,7 @@ class Synthesis(nn.Module):
         super().__init__()
         self.plan = plan
         signals = plan.signals()
+        self.tracks = False
         self.input = FourierFeatures(plan.w_dim, signals[0])
         self.names = [f"L{i}_{signal.size}_{signal.channels}" for i, signal in enumerate(signals)]
         for i, name in enumerate(self.names):
@@ -55,23 +57,28 @@ class Synthesis(nn.Module):
         """StyleGAN3 has no per-pixel noise: an empty list."""
         return []
 
-    def forward(self, ws: Tensor, noise: str | Sequence[Tensor] = "const", *, track: bool = False) -> Tensor:
-        """Images (N, C, H, W), in about [-1, 1], from styles (N, num_ws, w_dim).
+    @contextlib.contextmanager
+    def tracking(self) -> Iterator[None]:
+        """Inside the block the layers' running magnitudes follow what passes through, once a call of the network."""
+        self.tracks = True
+        try:
+            yield
+        finally:
+            self.tracks = False
 
-        Args:
-            ws: Styles.
-            noise: Ignored; there for StyleGAN2's callers.
-            track: Whether the layers' running magnitudes are updated (in training).
+    def forward(self, ws: Tensor, noise: str | Sequence[Tensor] = "const") -> Tensor:
+        """Images (N, C, H, W), in about [-1, 1], from styles (N, num_ws, w_dim); `noise` is there for StyleGAN2's
+        callers, and ignored.
         """
-        return self._run(ws, track)[0]
+        return self._run(ws)[0]
 
     def features(self, ws: Tensor, noise: str | Sequence[Tensor] = "const") -> tuple[Tensor, list[Tensor]]:
         """Images, and the maps (N, C_i, H_i, W_i) of each sampling rate's last layer, with margins, coarse to fine."""
-        image, maps = self._run(ws, False)
+        image, maps = self._run(ws)
         rates = [signal.sampling_rate for signal in self.plan.signals()][:-1]
         return image, [maps[i] for i in range(len(rates)) if i + 1 == len(rates) or rates[i + 1] != rates[i]]
 
-    def _run(self, ws: Tensor, track: bool) -> tuple[Tensor, list[Tensor]]:
+    def _run(self, ws: Tensor) -> tuple[Tensor, list[Tensor]]:
         if ws.shape[1:] != (self.num_ws, self.plan.w_dim):
             raise ValueError(f"styles must be (N, {self.num_ws}, {self.plan.w_dim}), got {tuple(ws.shape)}")
         styles = ws.to(self.input.weight.dtype).unbind(1)
@@ -81,10 +88,10 @@ class Synthesis(nn.Module):
         for name, w in zip(self.names, styles[1:], strict=True):
             layer = getattr(self, name)
             if layer.runs_half:
-                x = layer(x, w, track)
+                x = layer(x, w, self.tracks)
             else:
                 with full_precision(ws):
-                    x = layer(x.to(w.dtype), w, track)
+                    x = layer(x.to(w.dtype), w, self.tracks)
             maps.append(x)
         image = maps.pop().to(styles[0].dtype) * self.plan.output_scale
         return image, maps

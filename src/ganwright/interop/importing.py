@@ -1,0 +1,193 @@
+"""`ganwright import`: from somebody's file to a run of ours that can be sampled, measured, explored and fine-tuned."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ganwright._version import __version__
+from ganwright.console import console
+from ganwright.data.spec import DataKind, DataSpec
+from ganwright.errors import RunError
+from ganwright.files import hash_file, write_atomic
+from ganwright.interop.admitted import read_checkpoint_file
+from ganwright.interop.as_settings import data_spec, run_settings
+from ganwright.interop.licences import notice_for
+from ganwright.interop.nvidia import OfficialCheckpoint, tensors, understand, walk
+from ganwright.interop.r3gan import r3gan_from_state
+from ganwright.interop.restricted import CheckpointImportError, Inert
+from ganwright.recipes.base import Recipe
+from ganwright.run import Run
+from ganwright.training.checkpoint import TrainingParts, save_checkpoint
+from ganwright.training.ema import MovingAverage
+from ganwright.training.loop import TrainingState
+from ganwright.training.settings import RunSettings, resolve
+
+
+@dataclass(frozen=True)
+class Foreign:
+    """A file's networks in our terms.
+
+    Attributes:
+        origin: Where such files come from, for people and `run.yaml`.
+        settings: Recipe and settings that build the networks.
+        data: What is known of the training data.
+        average: State of the averaged generator.
+        generator: State of the generator as it was trained last.
+        discriminator: State of the discriminator; None: none that fits.
+        notes: What the user should know.
+    """
+
+    origin: str
+    settings: RunSettings
+    data: DataSpec
+    average: Mapping[str, Tensor]
+    generator: Mapping[str, Tensor]
+    discriminator: Mapping[str, Tensor] | None
+    notes: tuple[str, ...] = ()
+
+
+def import_checkpoint(path: str | Path, out: str | Path | None = None, *, quiet: bool = False) -> Run:
+    """Make a run of an official network file, without running anything in it.
+
+    Args:
+        path: A `.pkl` of NVIDIA's stylegan2-ada-pytorch or stylegan3 repository, or a snapshot of R3GAN's.
+        out: The run folder; None: `runs/<file's name>-imported`.
+        quiet: Do not print what was found, nor the licence notice.
+
+    Returns:
+        The run: its checkpoint is of step 0, with the averaged generator, the last one, and the discriminator.
+
+    Raises:
+        ImportRefusedError: The file asks for something no checkpoint needs; nothing was run, and no folder was made.
+        CheckpointImportError: It is damaged, or no network we know.
+        RunError: The folder holds a run already, or cannot be written.
+    """
+    path = Path(path)
+    folder = Path(out) if out else Path("runs") / f"{path.stem}-imported"
+    if (folder / "run.yaml").exists():
+        raise RunError("There is a run in this folder already.", where=folder, fix="choose another --out")
+    content = read_checkpoint_file(path)
+    try:
+        foreign = _translate(content, path.stem, f"imported-{hash_file(path)}")
+        recipe = _recipe(foreign)
+    except CheckpointImportError as error:
+        if error.where is None:
+            raise type(error)(error.what, where=path, fix=error.fix) from error
+        raise
+    run = Run.create(folder, _config(foreign, path))
+    write_atomic(run.path / "LICENCE-NOTICE.txt", notice_for(foreign.origin) + "\n")
+    average = MovingAverage(recipe, recipe.ema_networks, 1.0, 0.0)
+    average.load_state_dict({f"generator.{name}": tensor for name, tensor in foreign.average.items()})
+    parts = TrainingParts(recipe, recipe.optimizers(), average)
+    save_checkpoint(run, parts, dict(vars(TrainingState())))
+    run.log({"step": 0, "event": "imported", "origin": foreign.origin, "file": path.name})
+    if not quiet:
+        _tell(run, foreign)
+    return run
+
+
+def _translate(content: Any, name: str, fingerprint: str) -> Foreign:
+    if _is_r3gan(content):
+        return _from_r3gan(content, name, fingerprint)
+    return _from_nvidia(understand(content), name, fingerprint)
+
+
+def _from_nvidia(checkpoint: OfficialCheckpoint, name: str, fingerprint: str) -> Foreign:
+    data = data_spec(checkpoint, name, fingerprint)
+    settings, misfit = run_settings(checkpoint, data)
+    notes = []
+    if checkpoint.generator is None:
+        notes.append("The file holds one generator only; it stands for the last one and the averaged one.")
+    if checkpoint.discriminator is None:
+        notes.append("The file holds no discriminator; fine-tuning begins with a fresh one.")
+    elif misfit:
+        notes.append(f"The discriminator is left out, as no settings build it ({misfit}); fine-tuning begins afresh.")
+    kept = None if misfit or checkpoint.discriminator is None else checkpoint.discriminator.state
+    live = checkpoint.generator or checkpoint.average
+    return Foreign(
+        checkpoint.average.repository, settings, data, checkpoint.average.state, live.state, kept, tuple(notes)
+    )
+
+
+def _is_r3gan(content: Any) -> bool:
+    tree = content.get("G_ema", content.get("G")) if isinstance(content, dict) else content
+    return isinstance(tree, Inert) and tree.name.startswith(("R3GAN.", "training.networks."))
+
+
+def _from_r3gan(content: Any, name: str, fingerprint: str) -> Foreign:
+    trees = content if isinstance(content, dict) else {"G_ema": content}
+    states = {
+        key: dict(tensors(dict(walk(trees[key])))) for key in ("G_ema", "G", "D") if isinstance(trees.get(key), Inert)
+    }
+    found = r3gan_from_state(states.get("G_ema", states.get("G", {})), states.get("D"))
+    live = r3gan_from_state(states["G"]) if "G" in states else found
+    changes = {"resolution": found.resolution, "channels": str(found.channels)}
+    settings = resolve("r3gan", {**vars(found.settings), **changes})
+    kind = DataKind.LABELLED_IMAGES if found.num_classes else DataKind.IMAGES
+    classes = tuple(str(k) for k in range(found.num_classes))
+    data = DataSpec(kind, name, 0, fingerprint, found.resolution, found.channels, classes)
+    return Foreign("R3GAN", settings, data, found.generator, live.generator, found.discriminator)
+
+
+def _recipe(foreign: Foreign) -> Recipe:
+    """The recipe with the file's weights; what the file lacks is drawn from the run's seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(foreign.settings.train.seed)
+        recipe = foreign.settings.info.recipe(foreign.data, foreign.settings.recipe)
+    _load(recipe.get_submodule("generator"), foreign.generator)
+    if foreign.discriminator is not None:
+        _load(recipe.get_submodule("discriminator"), foreign.discriminator)
+    return recipe
+
+
+def _load(network: nn.Module, state: Mapping[str, Tensor]) -> None:
+    try:
+        network.load_state_dict(dict(state))
+    except RuntimeError as error:
+        raise CheckpointImportError(f"The weights do not fit the network: {error}") from error
+
+
+def _config(foreign: Foreign, path: Path) -> dict[str, Any]:
+    """`run.yaml`, as of a trained run; the key `imported` is what tells them apart."""
+    settings = foreign.settings
+    versions = {package: version(package) for package in ("torch", "numpy", "safetensors")}
+    return {
+        "recipe": settings.info.name,
+        "paper": settings.info.paper,
+        "purpose": settings.info.purpose,
+        "settings": settings.flat(),
+        "settings_changed": settings.changed(),
+        "data": foreign.data.to_dict(),
+        "data_source": None,
+        "versions": {"ganwright": __version__, "python": sys.version.split()[0], **versions},
+        "device": "imported",
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "imported": {
+            "origin": foreign.origin,
+            "file": path.name,
+            "blake2b": hash_file(path),
+            "discriminator": foreign.discriminator is not None,
+            "notes": list(foreign.notes),
+            "licence": notice_for(foreign.origin),
+        },
+    }
+
+
+def _tell(run: Run, foreign: Foreign) -> None:
+    data = foreign.data
+    classes = f", {data.num_classes} classes" if data.num_classes else ""
+    what = f"{foreign.settings.info.name} of {data.resolution}x{data.resolution} pixels{classes} ({foreign.origin})"
+    lines = [f"imported {what} into {run.path}", *foreign.notes, "", notice_for(foreign.origin)]
+    for line in lines:
+        console.print(line, markup=False, highlight=False)
