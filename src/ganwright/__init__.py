@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     )
     from ganwright.errors import GanwrightError
     from ganwright.evaluating import evaluate, evaluate_pairs, save_statistics, train_extractor
+    from ganwright.exploring import explore
 
 _PLACES = {
     **dict.fromkeys(
@@ -49,6 +50,7 @@ _PLACES = {
     ),
     **dict.fromkeys(("evaluate", "evaluate_pairs", "save_statistics", "train_extractor"), "ganwright.evaluating"),
     "GanwrightError": "ganwright.errors",
+    "explore": "ganwright.exploring",
 }
 _MODULES = ("data", "metrics", "recipes")
 
@@ -61,6 +63,7 @@ __all__ = [
     "describe_data",
     "evaluate",
     "evaluate_pairs",
+    "explore",
     "list_recipes",
     "load_run",
     "metrics",

@@ -327,13 +327,27 @@ def _data(arguments: list[str]) -> None:
         Console().print(found.render())
 
 
+def _explore(arguments: list[str]) -> None:
+    from ganwright.exploring_cli import explore
+
+    explore(arguments)
+
+
+def _segment(arguments: list[str]) -> None:
+    from ganwright.segmenting_cli import segment
+
+    segment(arguments)
+
+
 VERBS: dict[str, tuple[Callable[[list[str]], None], str, str]] = {
     "demo": (_demo, "", "train on the bundled digits and open a report: the place to start"),
     "train": (_train, "RECIPE DATA", "train a recipe on data"),
     "resume": (_resume, "RUN", "train on from the last good checkpoint"),
     "sample": (_sample, "RUN -n 64", "make samples"),
     "evaluate": (_evaluate, "RUN|FOLDER", "measure a run, or images against --reference DATA"),
+    "explore": (_explore, "RUN WHAT", "look around in latent space: truncation, mixing, films, directions, projection"),
     "extractor": (_extractor, "train DATA", "train a feature extractor on labelled images of your own domain"),
+    "segment": (_segment, "WHAT …", "pairs of image and mask without end, from a handful of annotated pictures"),
     "statistics": (_statistics, "DATA --out FILE", "write reference statistics that evaluate and pytorch-fid read"),
     "report": (_report, "RUN", "write the HTML report"),
     "recipes": (_recipes, "", "list the recipes"),
