@@ -136,7 +136,7 @@ class StyleGAN2(Recipe):
             with torch.autocast(ws.device.type, enabled=False):  # that is for forward passes
                 (gradient,) = torch.autograd.grad((images * y).sum(), ws, create_graph=True)
             layers.only_images = False
-        return gradient.float().square().sum(2).mean(1).sqrt()
+        return gradient.to(ws.dtype).square().sum(2).mean(1).sqrt()
 
     def _update_discriminator(self, real: Tensor, labels: Tensor | None, ctx: StepContext) -> dict[str, Tensor]:
         with torch.no_grad():
