@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer, RMSprop
 
+from ganwright.augment import make_augmenter
 from ganwright.data.spec import Batch, DataKind, DataSpec
 from ganwright.errors import SettingsError
 from ganwright.losses import LOSSES, d_accuracy
@@ -83,6 +84,7 @@ class ImageGAN(Recipe):
         plan_g, plan_d = network_plans(s, data)
         self.generator = self._build_generator(plan_g)
         self.discriminator = self._build_discriminator(plan_d)
+        self.augmenter = make_augmenter(s, data)
         # The last value computed, so that lazy penalties appear in every line of the log.
         self.register_buffer("last_penalty", torch.zeros(()))
         self.last_penalty: Tensor
@@ -115,7 +117,8 @@ class ImageGAN(Recipe):
         Returns:
             `loss_discriminator` (without penalty), `loss_generator`, `d_real`, `d_fake` (mean outputs);
             `d_accuracy` for losses with a threshold, `wasserstein` (estimated distance) for critics,
-            `penalty` (unweighted), `class_accuracy_real`, `class_accuracy_fake` with an auxiliary classifier.
+            `penalty` (unweighted), `class_accuracy_real`, `class_accuracy_fake` with an auxiliary classifier,
+            `augment_p` and `augment_rt` with ADA.
         """
         s = self.settings
         with lent_randomness(self.discriminator, ctx.uniform):
@@ -141,7 +144,11 @@ class ImageGAN(Recipe):
     ) -> dict[str, Tensor]:
         s = self.settings
         real, fake = self._with_instance_noise(real, ctx), self._with_instance_noise(fake, ctx)
-        on_real, on_fake = self._judge(real, labels), self._judge(fake, labels)
+
+        def judge(images: Tensor) -> Verdict:
+            return self._judge(self.augmenter(images, ctx), labels)
+
+        on_real, on_fake = judge(real), judge(fake)
         log = self._describe(on_real, on_fake, labels)
 
         loss_d = self.loss.discriminator
@@ -157,14 +164,15 @@ class ImageGAN(Recipe):
             # Always drawn, so that the random numbers that follow do not depend on what is due.
             u = ctx.uniform(len(real), 1, 1, 1) if self.penalty.needs_u else real.new_empty(0)
             if penalise:
-                penalty = self.penalty.value(lambda x: self._judge(x, labels).logits, real, fake, u)
+                penalty = self.penalty.value(lambda x: judge(x).logits, real, fake, u)
                 loss = loss + s.penalty_weight * s.penalty_every * penalty
                 self.last_penalty.copy_(mean_over_processes(penalty.detach()))
             log["penalty"] = self.last_penalty.clone()
         ctx.minimise(loss, "discriminator")
         if s.penalty == "clip":
             clip_weights(self.discriminator, s.clip)
-        return log
+        self.augmenter.observe(on_real.logits - (self.loss.threshold or 0.0))
+        return log | self.augmenter.log()
 
     def _update_generator(
         self,
@@ -176,7 +184,7 @@ class ImageGAN(Recipe):
         optimizer: str = "generator",
     ) -> dict[str, Tensor]:
         with frozen(self.discriminator):
-            verdict = self._judge(self._with_instance_noise(fake, ctx), labels)
+            verdict = self._judge(self.augmenter(self._with_instance_noise(fake, ctx), ctx), labels)
             loss = (adversarial or self.loss.generator)(verdict.logits) + self._class_loss(verdict, labels)
             further, further_log = self.generator_terms(fake, labels, ctx)
             ctx.minimise(loss + further, optimizer)
@@ -188,7 +196,7 @@ class ImageGAN(Recipe):
         """What a subclass adds to D's loss, and scalars to log; called once a D step.
 
         Args:
-            real: Real images as D sees them (N, C, H, W).
+            real: Real images as D sees them (N, C, H, W), not augmented.
             fake: As many generated ones, detached.
             labels: Classes (N,) or None.
             ctx: Randomness.

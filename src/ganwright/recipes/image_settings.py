@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
+from ganwright.augment import AugmentSettings
 from ganwright.data.spec import DataSpec
 from ganwright.errors import SettingsError, nearest
 from ganwright.losses import LOSSES
@@ -18,7 +19,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class ImageGANSettings:
+class ImageGANSettings(AugmentSettings):
     """Every knob of `ImageGAN`. Architecture, loss, penalty, conditioning and norms combine freely."""
 
     # Networks
@@ -180,6 +181,12 @@ def _complaints(s: ImageGANSettings, data: DataSpec) -> Iterator[tuple[str, str,
             f"Label smoothing is not defined for the {s.loss} loss, which has no target.",
             "label_smoothing",
             f"set it to 0, or loss to one of {smoothable}",
+        )
+    if s.augment == "ada" and s.ada_target and s.loss in LOSSES and LOSSES[s.loss].threshold is None:
+        yield (
+            f"ADA adapts by the sign of the discriminator's output, and with the {s.loss} loss only differences count.",
+            "ada_target",
+            "set ada_target to 0 and augment_p to a fixed probability, such as 0.3, or augment to diffaugment",
         )
     if s.gradient_penalty and s.norm_d == "batch":
         yield (
