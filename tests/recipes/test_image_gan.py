@@ -455,7 +455,8 @@ def test_impossible_settings_are_refused_with_advice(changes: dict[str, Any], sa
 
 
 def test_every_setting_is_documented_and_its_name_is_its_own() -> None:
-    source = Path(__import__("ganwright.recipes.image_settings", fromlist=["x"]).__file__).read_text("utf-8")
+    modules = ("ganwright.recipes.image_settings", "ganwright.augment.settings")
+    source = "".join(Path(__import__(name, fromlist=["x"]).__file__).read_text("utf-8") for name in modules)
     shared = {f.name for kind in (TrainSettings, DataSettings, EvalSettings) for f in fields(kind)}
     for field in fields(ImageGANSettings):
         assert field.name not in shared

@@ -23,6 +23,7 @@ CASES: dict[str, dict[str, Any]] = {
     "dcgan": {},
     "wgan-gp": {},
     "sngan": {"spectral_g": True, "dropout_d": 0.3},
+    "lsgan": {"augment": "ada", "augment_policy": "bgcfnc", "augment_p": 0.5, "norm_d": "none", "penalty": "r1"},
     "cgan": {"conditioning": "auxiliary", "conditioning_g": "norm", "norm_d": "batch", "penalty": "none"},
 }
 
