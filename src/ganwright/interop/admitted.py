@@ -63,17 +63,18 @@ _TORCH_LAYERS = {
     "upsampling": ("Upsample",),
     "padding": ("ReflectionPad2d", "ReplicationPad2d", "ZeroPad2d"),
 }
+_R3GAN_FORMS = ("CUDA", "Reference")
 _R3GAN_CLASSES = {
     "R3GAN.Networks": [
         *("Generator", "Discriminator", "GeneratorStage", "DiscriminatorStage", "GenerativeBasis"),
         *("DiscriminativeBasis", "UpsampleLayer", "DownsampleLayer", "ResidualBlock", "Convolution"),
     ],
-    "R3GAN.FusedOperators": ["BiasedActivation"],
+    "R3GAN.FusedOperators": [f"BiasedActivation{form}" for form in _R3GAN_FORMS],
     "R3GAN.Resamplers": [
-        "InterpolativeUpsampler",
-        "InterpolativeDownsampler",
-        "InplaceUpsampler",
-        "InplaceDownsampler",
+        f"{kind}{way}{form}"
+        for kind in ("Interpolative", "Inplace")
+        for way in ("Upsampler", "Downsampler")
+        for form in _R3GAN_FORMS
     ],
     "training.networks": ["Generator", "Discriminator"],
 }
