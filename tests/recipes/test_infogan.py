@@ -275,7 +275,7 @@ def test_a_resumed_run_is_bit_identical(tmp_path: Path) -> None:
     np.savez(tmp_path / "images.npz", images=images)
     options: dict[str, Any] = {
         **SMALL, "batch_size": 8, "steps": 6, "log_every": 1, "checkpoint_every": 3, "sample_every": 0,
-        "evaluate_every": -1, "held_out": 0.0, "write_html": False, "lr_schedule": "constant", "resolution": 0,
+        "evaluate_every": -1, "held_out": 0.0, "write_html": False, "lr_schedule": "constant", "resolution": 16,
         "ema_half_life": 5.0, "encoder": "learned",
     }  # fmt: skip
     whole = gw.train("infogan", tmp_path / "images.npz", out=tmp_path / "whole", **options)
