@@ -228,7 +228,7 @@ class InfoGAN(HeadedImageGAN):
 
         `category_accuracy` and `code_correlation`: the codes as Q reads them from samples (Q was trained for that, so
         this is no independent judgement). `code_effect`: the codes' total-effect (Sobol) index over pixels, the share
-        of the samples' variance that is lost if they alone were fixed; it is computed from images alone.
+        of the samples' variance that is left when all but the codes is fixed; it is computed from images alone.
         """
         request = SampleRequest(n=EVALUATED, seed=seed)
         latents, dim = self._requested_latents(request), self.settings.latent_dim
