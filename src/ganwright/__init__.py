@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from ganwright._version import __version__
 
 if TYPE_CHECKING:
-    from ganwright import data, metrics, recipes
+    from ganwright import data, metrics, recipes, segmenting
     from ganwright.api import (
         Evaluation,
         TrainedRun,
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from ganwright.errors import GanwrightError
     from ganwright.evaluating import evaluate, evaluate_pairs, save_statistics, train_extractor
     from ganwright.exploring import explore
+    from ganwright.interop import export_state, import_checkpoint
 
 _PLACES = {
     **dict.fromkeys(
@@ -51,8 +52,9 @@ _PLACES = {
     **dict.fromkeys(("evaluate", "evaluate_pairs", "save_statistics", "train_extractor"), "ganwright.evaluating"),
     "GanwrightError": "ganwright.errors",
     "explore": "ganwright.exploring",
+    **dict.fromkeys(("export_state", "import_checkpoint"), "ganwright.interop"),
 }
-_MODULES = ("data", "metrics", "recipes")
+_MODULES = ("data", "metrics", "recipes", "segmenting")
 
 __all__ = [
     "Evaluation",
@@ -64,6 +66,8 @@ __all__ = [
     "evaluate",
     "evaluate_pairs",
     "explore",
+    "export_state",
+    "import_checkpoint",
     "list_recipes",
     "load_run",
     "metrics",
@@ -71,6 +75,7 @@ __all__ = [
     "resume",
     "sample",
     "save_statistics",
+    "segmenting",
     "train",
     "train_extractor",
     "write_report",
