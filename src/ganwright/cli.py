@@ -333,6 +333,18 @@ def _explore(arguments: list[str]) -> None:
     explore(arguments)
 
 
+def _import(arguments: list[str]) -> None:
+    from ganwright.interop_cli import import_file
+
+    import_file(arguments)
+
+
+def _export(arguments: list[str]) -> None:
+    from ganwright.interop_cli import export_run
+
+    export_run(arguments)
+
+
 def _segment(arguments: list[str]) -> None:
     from ganwright.segmenting_cli import segment
 
@@ -348,6 +360,8 @@ VERBS: dict[str, tuple[Callable[[list[str]], None], str, str]] = {
     "explore": (_explore, "RUN WHAT", "look around in latent space: truncation, mixing, films, directions, projection"),
     "extractor": (_extractor, "train DATA", "train a feature extractor on labelled images of your own domain"),
     "segment": (_segment, "WHAT …", "pairs of image and mask without end, from a handful of annotated pictures"),
+    "import": (_import, "FILE", "make a run of an official StyleGAN2, StyleGAN3 or R3GAN file, safely"),
+    "export": (_export, "RUN --out FILE", "write a network's weights as a plain state dict"),
     "statistics": (_statistics, "DATA --out FILE", "write reference statistics that evaluate and pytorch-fid read"),
     "report": (_report, "RUN", "write the HTML report"),
     "recipes": (_recipes, "", "list the recipes"),

@@ -1,0 +1,56 @@
+"""`ganwright import` and `ganwright export`: other people's checkpoints to runs, and runs to plain state dicts."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from tyro.conf import Positional
+
+from ganwright import commands
+
+
+@dataclass(frozen=True)
+class Import:
+    """Make a run of an official StyleGAN2, StyleGAN3 or R3GAN file, without running anything that is in it."""
+
+    file: Positional[Path]
+    """A .pkl of NVIDIA's stylegan2-ada-pytorch or stylegan3 repository, or of R3GAN's."""
+    out: Path | None = None
+    """The run folder; by default runs/<file's name>-imported."""
+
+
+@dataclass(frozen=True)
+class Export:
+    """Write the weights of one network of a run as a plain .pt state dict (tensors by name, nothing else)."""
+
+    run: Positional[Path]
+    out: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
+    """The .pt file to write."""
+    network: str = "generator"
+    """Which network."""
+    ema: bool = True
+    """The averaged weights, where there is an average of this network."""
+    checkpoint: str = "last"
+    """A step, last or best."""
+
+
+def import_file(arguments: list[str]) -> None:
+    """`ganwright import FILE`."""
+    options = commands.parse("import", Import, arguments)
+    from ganwright.interop import import_checkpoint
+
+    sys.stdout.write(f"{import_checkpoint(options.file, options.out).path}\n")
+
+
+def export_run(arguments: list[str]) -> None:
+    """`ganwright export RUN --out FILE`."""
+    options = commands.parse("export", Export, arguments)
+    from ganwright.interop import export_state
+
+    step = int(options.checkpoint) if options.checkpoint.isdigit() else options.checkpoint
+    found = export_state(options.run, options.out, network=options.network, ema=options.ema, step=step)
+    sys.stdout.write(f"{found}\n")
