@@ -343,7 +343,7 @@ def _print_help() -> None:
     for what, (command, _) in WHATS.items():
         table.add_row(f"[bold]{what}[/]", str(command.__doc__))
     out = Console()
-    out.print("usage: ganwright explore RUN WHAT [options]\n")
+    out.print("usage: ganwright explore RUN WHAT [options]\n", markup=False)
     out.print(table)
     out.print(
         "\n`ganwright explore RUN WHAT --help` shows the options. mix and w+ need a style-based recipe.", markup=False

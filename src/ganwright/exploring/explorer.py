@@ -19,6 +19,7 @@ from ganwright.exploring.result import Projection, as_projection, read_target, t
 from ganwright.exploring.sheet import Sheet
 from ganwright.exploring.space import Space
 from ganwright.exploring.video import Clip
+from ganwright.metrics.extractor_base import usable_device
 from ganwright.metrics.extractors import open_extractor
 from ganwright.recipes.base import Recipe
 from ganwright.run import Run
@@ -52,10 +53,10 @@ def explore(
 
     Raises:
         CheckpointError: There is no such checkpoint.
-        SettingsError: The recipe has no latent space.
+        SettingsError: The recipe has no latent space, or the device cannot be used.
     """
     opened = Run.open(run.path if isinstance(run, Run) else run)
-    recipe = load_recipe(opened, step=checkpoint, ema=ema, device=device or default_device())
+    recipe = load_recipe(opened, step=checkpoint, ema=ema, device=usable_device(device or default_device()))
     step = int(checkpoint_folder(opened, checkpoint).name.removeprefix("step-"))
     return Explorer(recipe, opened.name, created=str(opened.config.get("created", "")), step=step, other_run=other_run)
 

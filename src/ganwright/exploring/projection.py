@@ -125,7 +125,7 @@ class _Projector:
         self.space, self.target, self.s, self.perceptual = space, target, settings, perceptual
         self.name, self.quiet, self.trace = name, quiet, Trace()
         self.generator = torch.Generator().manual_seed(settings.seed)
-        self.features = None if perceptual is None else perceptual.features(target)
+        self.features = None if perceptual is None else [f.detach() for f in perceptual.features(self.target)]
         self.noise = list(space.noise_buffers().values()) if settings.noise and space.styles is not None else []
 
     def run(self, labels: Sequence[int] | int | None) -> Found:

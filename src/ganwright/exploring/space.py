@@ -81,9 +81,9 @@ class Space:
         names = tuple(f"seed {seed}" for seed in seeds)
         if classes is not None:
             known = self.recipe.data.class_names
-            names = tuple(
-                f"{name}, {known[c] if c < len(known) else c}" for name, c in zip(names, classes, strict=True)
-            )
+            told = [known[c] if c < len(known) else str(int(c)) for c in classes]
+            told = [f"class {text}" if text.isdigit() else text for text in told]
+            names = tuple(f"{name}, {text}" for name, text in zip(names, told, strict=True))
         return self.mapped(Latents(z, "z", names, classes), kind or self.kind)
 
     def classes(self, n: int, labels: Sequence[int] | int | None) -> Tensor | None:
