@@ -333,3 +333,22 @@ def test_each_repository_has_its_defaults() -> None:
     assert (ada.conv_clamp, ada.mapping.w_avg_beta) == (None, 0.995)
     assert (sg3.conv_clamp, sg3.mapping.w_avg_beta) == (256, 0.998)
     assert replace(sg3, conv_clamp=None, half_blocks=0, mapping=ada.mapping) == ada
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("half", [False, True])
+def test_networks_compile_as_one_graph(half: bool) -> None:
+    network = Generator(GeneratorPlan(8, half_blocks=1, conv_clamp=256.0, w_dim=8, z_dim=8, **SMALL))
+    critic = Discriminator(DiscriminatorPlan(8, half_blocks=1, conv_clamp=256.0, **SMALL))
+    ws = network.styles(torch.randn(4, 8))
+    noise = network.synthesis.draw_noise(lambda *shape: torch.randn(shape), 4)
+    torch.compiler.reset()
+    synthesise, judge = (
+        torch.compile(forward, backend="aot_eager", fullgraph=True) for forward in (network.synthesis, critic)
+    )
+    with torch.autocast("cpu", torch.bfloat16, enabled=half):
+        images, logits = synthesise(ws, noise), judge(network.synthesis(ws, noise))
+        assert torch.allclose(images, network.synthesis(ws, noise), atol=1e-6)
+        assert torch.allclose(logits, critic(network.synthesis(ws, noise)), atol=1e-6)
+    logits.sum().backward()
+    assert all(p.grad is not None for p in critic.parameters())

@@ -62,7 +62,8 @@ def low_pass(
         bias: Added to each channel (C,).
     """
     channels = x.shape[1]
-    kernel = (f * (gain if f.ndim == 2 else gain**0.5)).to(x.dtype).flip(*range(f.ndim))  # torch correlates
+    kernel = (f * (gain if f.ndim == 2 else gain**0.5)).to(x.dtype)
+    kernel = kernel.flip([0, 1] if f.ndim == 2 else [0])  # torch correlates
     padding = before if before == after and before >= 0 else 0  # padding within the convolution saves a copy
     x = x if padding else pad_or_crop(x, before, after)
     if f.ndim == 2:
