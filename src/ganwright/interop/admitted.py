@@ -117,7 +117,7 @@ def read_checkpoint_file(path: Path) -> Any:
             file.seek(0)
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as stream:
                 value = read_pickle(stream, RULES)
-                if value != LEGACY_MAGIC:
+                if type(value) is not int or value != LEGACY_MAGIC:
                     return value
                 stream.seek(0)
                 return read_legacy(stream, RULES)

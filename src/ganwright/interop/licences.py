@@ -5,8 +5,8 @@ from __future__ import annotations
 _NVIDIA = (
     "Licence: {code} is under the NVIDIA Source Code License, which allows research and evaluation only, not "
     "commercial use (section 3.3), and networks that NVIDIA published with it come under the same terms. If somebody "
-    "else trained this network, ask them for theirs. The training images have terms of their own (FFHQ: CC BY-NC-SA 4.0). "
-    "Importing changes none of this: it holds for the imported run and what is fine-tuned from it."
+    "else trained this network, ask them for theirs. The training images have terms of their own (FFHQ: "
+    "CC BY-NC-SA 4.0). Importing changes none of this: it holds for the imported run and what is fine-tuned from it."
 )
 
 _NOTICES = {

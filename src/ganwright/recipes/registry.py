@@ -22,6 +22,7 @@ _BUILT_IN_MODULES = (
     "ganwright.recipes.e_gan",
     "ganwright.recipes.ss_gan",
     "ganwright.recipes.stylegan2",
+    "ganwright.recipes.stylegan3",
     "ganwright.recipes.attribute_gan",
     "ganwright.recipes.infogan",
     "ganwright.recipes.r3gan",
