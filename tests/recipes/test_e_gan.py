@@ -262,6 +262,8 @@ def test_shares_are_of_the_survivors_since_the_last_line_of_the_log(monkeypatch:
         {"norm_d": "none", "penalty": "gradient", "penalty_every": 2, "dropout_d": 0.2},
         {"architecture": "resnet", "norm_d": "none", "spectral_d": True, "norm_g": "batch", "optimizer": "rmsprop"},
         {"mutations": ("heuristic", "heuristic"), "diversity_weight": 0.0, "fitness_batch": 7},
+        {"augment": "diffaugment", "instance_noise": 0.1},
+        {"augment": "ada", "norm_d": "none", "init": "he"},
     ],
 )
 def test_combinations_train_log_and_sample(changes: dict[str, Any]) -> None:

@@ -42,7 +42,7 @@ def test_shares_weigh_by_the_steps_they_were_counted_over(tmp_path):
     assert view.shares[1] == pytest.approx([0, 0, 0, 0])
     assert view.shares[2] == pytest.approx([5 / 20, 15 / 20, 1, 40 / 60])
     assert view.sentences == [
-        "The survivors of 60 steps were mutated 67 % by heuristic, 33 % by minimax and 0 % by least squares.",
+        "Of the survivors of 60 steps, 67 % were mutated by heuristic, 33 % by minimax and 0 % by least squares.",
         "The most frequent was minimax in the first third, heuristic in the middle third "
         "and heuristic in the last third.",
     ]

@@ -47,7 +47,8 @@ MUTATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 """What a child minimises in its one update, by the name used in settings: functions of D's logits on its images.
 
-Constant factors (the paper has ½ before some) are left out: Adam takes the same step without them.
+No constant factors, as in the authors' codes. They would matter: a child's gradient meets moments that other mutations
+made, so Adam does not rescale it away.
 """
 
 
@@ -203,7 +204,7 @@ class EGAN(ImageGAN):
             return Exam(z, labels, [])
         real = torch.cat([batch["images"] for _, batch in batches])
         with without_a_trace(self.discriminator), full_precision(self.device):
-            logits = self._judge(self._with_instance_noise(real, ctx), labels).logits
+            logits = self._logits(real, labels, ctx)
             return Exam(z, labels, self._gradient_by_d(F.softplus(-logits).mean()))
 
     def _evaluate_child(self, generator: Generator, exam: Exam, ctx: StepContext) -> Tensor:
@@ -211,14 +212,18 @@ class EGAN(ImageGAN):
         wanted = self.settings.diversity_weight > 0
         with without_a_trace(generator, self.discriminator), full_precision(self.device):
             with torch.no_grad():
-                fake = self._with_instance_noise(generator(exam.z, exam.labels), ctx)
+                fake = generator(exam.z, exam.labels)
             with torch.set_grad_enabled(wanted):
-                logits = self._judge(fake, exam.labels).logits
+                logits = self._logits(fake, exam.labels, ctx)
             f_q, f_d = quality(logits.detach()), logits.new_zeros(())
             if wanted:
                 # The gradient on real images is the same for all children, and the two parts add up.
                 f_d = diversity(torch._foreach_add(exam.real_gradient, self._gradient_by_d(F.softplus(logits).mean())))
         return mean_over_processes(torch.stack([f_q, f_d]))
+
+    def _logits(self, images: Tensor, labels: Tensor | None, ctx: StepContext) -> Tensor:
+        """D's logits on images as it sees them in training: with instance noise and augmented."""
+        return self._judge(self.augmenter(self._with_instance_noise(images, ctx), ctx), labels).logits
 
     def _gradient_by_d(self, loss: Tensor) -> list[Tensor]:
         """The gradient by those of D's weights that are trained and that the loss depends on."""

@@ -116,8 +116,8 @@ def _sentences(
     if len(names) == 1:
         return [f"There was one mutation, {names[0]}, so all survivors came from it."]
     order = sorted(range(len(names)), key=lambda i: -whole[i])
-    parts = [f"{_percent(whole[i])} by {names[i]}" for i in order]
-    said = [f"The survivors of {number(last)} steps were mutated {_listed(parts)}."]
+    parts = [f"{_percent(whole[i])} {'were mutated by' if i == order[0] else 'by'} {names[i]}" for i in order]
+    said = [f"Of the survivors of {number(last)} steps, {_listed(parts)}."]
     leaders = [names[max(range(len(names)), key=phase.__getitem__)] for phase in thirds]
     if len(set(leaders)) == 1:
         said.append(f"The most frequent in each third of the run was {leaders[0]}.")
