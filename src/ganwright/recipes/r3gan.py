@@ -92,7 +92,7 @@ class R3GAN(Recipe):
         on_real, real_gradients = outputs_and_gradients(judge, real)
         on_fake, fake_gradients = outputs_and_gradients(judge, fake)
         # ½ E‖∇D‖², at reals (R1) and at fakes (R2)
-        r1, r2 = (0.5 * gradients.float().square().sum(1).mean() for gradients in (real_gradients, fake_gradients))
+        r1, r2 = (0.5 * gradients.square().sum(1).mean() for gradients in (real_gradients, fake_gradients))
         loss = relativistic_d(on_real, on_fake)
         ctx.minimise(loss + gamma * (r1 + r2), "discriminator")
 

@@ -200,8 +200,8 @@ def _misfits(s: R3GANSettings, data: DataSpec) -> Iterator[tuple[str, str, str]]
     """Widths that cannot be halved or shared out in groups as asked for."""
     base, doublings = halvings(data.resolution)
     for width in {_width_at(s, base << i) for i in range(doublings + 1)}:
-        inner, groups = width * s.expansion, _groups(s, width)
-        if width < 1 or inner % groups:
+        inner = width * s.expansion
+        if width < 1 or (inner > s.group_width and inner % s.group_width):
             yield (
                 f"{s.width} maps cannot be halved beyond {s.taper_after} pixels and shared out in groups of "
                 f"{s.group_width}.",
