@@ -17,11 +17,11 @@ FLOORS = {
     **dict.fromkeys(("samples", "config", "run", "losses", "penalties", "augment", "networks", "data"), 1),
     **dict.fromkeys(("metrics", "recipes"), 2),
     "training": 3,
-    **dict.fromkeys(("exploring", "report", "segmenting"), 4),
+    **dict.fromkeys(("exploring", "interop", "report", "segmenting"), 4),
     "evaluating": 5,
     "api": 6,
     "commands": 6,
-    **dict.fromkeys(("exploring_cli", "segmenting_cli"), 7),
+    **dict.fromkeys(("exploring_cli", "interop_cli", "segmenting_cli"), 7),
     **dict.fromkeys(("cli", "__init__"), 8),
 }
 FILES = sorted(SOURCE.rglob("*.py"))
