@@ -126,7 +126,8 @@ def directions_sheet(
         chosen = _layers(space, Edit(directions.names[0], 0, layers), directions)
         notes.append(f"applied to {describe_layers(chosen, space.styles.layers)}")
     title = f"directions by {directions.method}: {space.name}"
-    return Sheet(arranged, captions, [f"{x:+g} sd" if x else "as it is" for x in strengths], title, notes, spaced_rows=n if n > 1 else 0)
+    columns = [f"{x:+g} sd" if x else "as it is" for x in strengths]
+    return Sheet(arranged, captions, columns, title, notes, spaced_rows=n if n > 1 else 0)
 
 
 def _layers(space: Space, edit: Edit, directions: Directions) -> tuple[int, ...]:

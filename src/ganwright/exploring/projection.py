@@ -29,10 +29,10 @@ class ProjectionSettings:
     Attributes:
         space: "w" or "w+" (ours: half of the steps in W, then half in W+); in z it means nothing.
         steps: In total.
-        lr: Largest learning rate of Adam; in W+, 0.4 times that (ours).
+        lr: Largest learning rate of Adam; in W+, and after the first third in z, 0.4 times that (ours).
         seed: Of latents and noise: equal seeds give equal results on one device.
         noise: Fit the generator's per-pixel noise too, regularised. Off (ours): the latent alone makes the picture.
-        starts: Beginnings in z (ours).
+        starts: Beginnings in z; after a third of the steps the best goes on alone (ours).
         pixel_weight: Weight of the mean squared pixel error beside the perceptual distance (ours).
         mean_samples: Random w that tell the size of the exploring noise.
         explore: First size of the noise added to w, in standard deviations of w.
@@ -171,8 +171,12 @@ class _Projector:
         starts = max(self.s.starts, len(tried))
         classes = self.space.classes(starts, tried if known or labels is not None else None)
         z = self._normal(starts, self.space.latent.latent_dim)
-        best, _ = self._descend(z, self.s.steps, 0, lambda x: x, self.s.lr, sigma=1.0, classes=classes)
+        first = math.ceil(self.s.steps / 3)
+        best, _ = self._descend(z, first, 0, lambda x: x, self.s.lr, sigma=1.0, classes=classes)
         of_best = None if classes is None else classes[self.winner : self.winner + 1]
+        if not self.trace.interrupted and first < self.s.steps:  # with the best beginning alone
+            rest = self.s.steps - first
+            best, _ = self._descend(best, rest, first, lambda x: x, 0.4 * self.s.lr, sigma=0.0, classes=of_best)
         found = Latents(best.cpu(), "z", (self.name,), of_best)
         return Found(None, found, self.trace)
 
