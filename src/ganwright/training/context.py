@@ -86,6 +86,7 @@ class LoopContext:
             if self.clip_grad_norm:
                 torch.nn.utils.clip_grads_with_norm_(parameters, self.clip_grad_norm, norm)
         target.step()
+        torch.clear_autocast_cache()  # it holds the old weights in half precision, to the end of the autocast block
         target.zero_grad(set_to_none=True)
 
 
