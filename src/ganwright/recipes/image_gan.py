@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import ClassVar, TypeVar
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -19,7 +18,6 @@ from torch.optim import Adam, Optimizer, RMSprop
 
 from ganwright.augment import make_augmenter
 from ganwright.data.spec import Batch, DataKind, DataSpec
-from ganwright.errors import SettingsError
 from ganwright.losses import LOSSES, d_accuracy
 from ganwright.networks.blocks import NORMS, lent_randomness, mean_over_processes, spectral_normalise
 from ganwright.networks.conditional import HEADS, Discriminator, Generator, NetworkPlan, Verdict
@@ -30,6 +28,7 @@ from ganwright.networks.resnet import ResNetDiscriminator, ResNetGenerator
 from ganwright.penalties import PENALTIES, clip_weights
 from ganwright.recipes.base import LatentSpace, Recipe, SampleRequest, StepContext, frozen
 from ganwright.recipes.image_settings import ImageGANSettings, check, choose
+from ganwright.recipes.sampling import sample_images
 from ganwright.samples import ImageSamples
 
 
@@ -245,18 +244,7 @@ class ImageGAN(Recipe):
             SettingsError: Labels were asked for that the recipe does not have.
         """
         z = self._requested_latents(request)
-        labels = self._requested_labels(request)
-        parts = []
-        for start in range(0, request.n, request.batch_size):
-            rows = slice(start, start + request.batch_size)
-            of_rows = None if labels is None else labels[rows].to(self.device)
-            parts.append(ImageSamples.from_tensor(self.generator(z[rows].to(self.device), of_rows)).images)
-        columns = self.num_classes if labels is not None and request.labels is None else 0
-        return ImageSamples(
-            np.concatenate(parts),
-            None if labels is None else labels.numpy(),
-            columns if 4 <= columns <= 20 else None,
-        )
+        return sample_images(self.generator, request, latents=z, num_classes=self.num_classes, device=self.device)
 
     def latent_space(self) -> LatentSpace:
         """The latents of `sample`."""
@@ -276,24 +264,6 @@ class ImageGAN(Recipe):
     def _requested_latents(self, request: SampleRequest) -> Tensor:
         """What `sample` makes images from, one row each, on the CPU."""
         return request.normal(self.settings.latent_dim)
-
-    def _requested_labels(self, request: SampleRequest) -> Tensor | None:
-        if not self.num_classes:
-            if request.labels is not None:
-                raise SettingsError(
-                    "This GAN was trained without classes, so none can be asked for.",
-                    where="labels",
-                    fix="train with a conditioning (the recipe cgan, say)",
-                )
-            return None
-        labels = request.classes(self.num_classes)
-        if len(labels) != request.n or not ((labels >= 0) & (labels < self.num_classes)).all():
-            raise SettingsError(
-                f"{len(labels)} labels do not fit {request.n} samples of classes 0..{self.num_classes - 1}.",
-                where="labels",
-                fix=f"give {request.n} labels in 0..{self.num_classes - 1}",
-            )
-        return labels
 
 
 _FURTHER_NAMES: dict[str, Mapping[str, object]] = {

@@ -142,8 +142,8 @@ class R3GAN(Recipe):
         Raises:
             SettingsError: Labels were asked for that the recipe does not have.
         """
-        size = self.settings.latent_dim
-        return sample_images(self.generator, request, latent_dim=size, num_classes=self.num_classes, device=self.device)
+        z = request.normal(self.settings.latent_dim)
+        return sample_images(self.generator, request, latents=z, num_classes=self.num_classes, device=self.device)
 
     def latent_space(self) -> LatentSpace:
         """The latents of `sample`."""

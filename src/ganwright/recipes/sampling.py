@@ -24,7 +24,7 @@ def requested_labels(request: SampleRequest, num_classes: int) -> Tensor | None:
             raise SettingsError(
                 "This GAN was trained without classes, so none can be asked for.",
                 where="labels",
-                fix="train a conditional one on labelled images",
+                fix="train one with classes (the recipe cgan, say)",
             )
         return None
     labels = request.classes(num_classes)
@@ -41,28 +41,28 @@ def sample_images(
     generate: Callable[[Tensor, Tensor | None], Tensor],
     request: SampleRequest,
     *,
-    latent_dim: int,
+    latents: Tensor,
     num_classes: int,
     device: torch.device,
 ) -> ImageSamples:
-    """Images from the request's latents; with classes as asked for, or in turn (one column of the grid each).
+    """Images from latents; with classes as asked for, or in turn (one column of the grid each).
 
     Args:
         generate: Latents (n, latent_dim) and classes (n,) or None, on `device`, to images (n, C, H, W) in [-1, 1].
         request: What to sample.
-        latent_dim: Numbers in a latent vector.
+        latents: One row a sample, on the CPU: `request.normal(latent_dim)`, usually.
         num_classes: Classes; 0: none.
         device: Where the generator is.
 
     Raises:
         SettingsError: Labels were asked for that the GAN does not have.
     """
-    z, labels = request.normal(latent_dim), requested_labels(request, num_classes)
+    labels = requested_labels(request, num_classes)
     parts = []
     for start in range(0, request.n, request.batch_size):
         rows = slice(start, start + request.batch_size)
         of_rows = None if labels is None else labels[rows].to(device)
-        parts.append(ImageSamples.from_tensor(generate(z[rows].to(device), of_rows)).images)
+        parts.append(ImageSamples.from_tensor(generate(latents[rows].to(device), of_rows)).images)
     columns = num_classes if labels is not None and request.labels is None else 0
     return ImageSamples(
         np.concatenate(parts),

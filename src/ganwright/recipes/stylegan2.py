@@ -198,9 +198,8 @@ class StyleGAN2(Recipe):
         psi = _number(request, "truncation", 1.0)
         cutoff = _number(request, "truncation_cutoff", -1.0)
         generate = partial(self.generator, truncation=psi, cutoff=int(cutoff) if cutoff >= 0 else None)
-        return sample_images(
-            generate, request, latent_dim=self.settings.z_dim, num_classes=self.num_classes, device=self.device
-        )
+        z = request.normal(self.settings.z_dim)
+        return sample_images(generate, request, latents=z, num_classes=self.num_classes, device=self.device)
 
     def latent_space(self) -> LatentSpace:
         """Z, W and W+, without truncation and with constant per-pixel noise."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from ganwright.data.spec import DataSpec
@@ -114,7 +115,7 @@ def check_stylegan3(s: StyleGAN3Settings) -> None:
     Raises:
         SettingsError: The first one found.
     """
-    rules = (
+    rules: tuple[tuple[tuple[str, ...], Callable[[float], bool], str], ...] = (
         (_COUNTS, lambda v: v >= 1, "1 or more"),
         (_POSITIVE, lambda v: v > 0, "more than 0"),
         (_NOT_NEGATIVE, lambda v: v >= 0, "0 or more"),
