@@ -89,6 +89,15 @@ def test_each_member_is_an_mlp_of_its_own() -> None:
         torch.testing.assert_close(found[m], h @ ensemble.third.weight[m] + ensemble.third.bias[m])
 
 
+def test_a_class_that_no_mask_shows_is_never_said() -> None:
+    ensemble = PixelEnsemble(2, [3], 4, hidden=(4, 4)).eval()
+    ensemble.rule_out_unseen(torch.tensor([0, 3, 3]))
+    fmap = 5 * torch.randn(3, 8, 8, generator=torch.Generator().manual_seed(0))
+    said = ensemble.probabilities([fmap], (16, 16), range(16))
+    assert not said[:, 1:3].any() and torch.isfinite(js_divergence(said)).all()
+    torch.testing.assert_close(said.sum(1), torch.ones(2, 16, 16))
+
+
 def test_scaling_takes_constant_inputs_out() -> None:
     ensemble = PixelEnsemble(1, [3], 2, hidden=(4, 4))
     x = torch.randn(200, 3, generator=torch.Generator().manual_seed(0)) * torch.tensor([5.0, 0.01, 0.0]) + 7

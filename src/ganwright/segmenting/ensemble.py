@@ -57,6 +57,7 @@ class PixelEnsemble(nn.Module):
 
     mean: Tensor
     scale: Tensor
+    seen: Tensor
 
     def __init__(
         self,
@@ -78,6 +79,7 @@ class PixelEnsemble(nn.Module):
         self.third = _StackedLinear(members, hidden[1], num_classes, generator)
         self.register_buffer("mean", torch.zeros(inputs))
         self.register_buffer("scale", torch.ones(inputs))
+        self.register_buffer("seen", torch.ones(num_classes, dtype=torch.bool))
 
     @torch.no_grad()
     def scale_like(self, features: Tensor) -> None:
@@ -87,6 +89,10 @@ class PixelEnsemble(nn.Module):
         floor = 1e-5 * features.abs().amax(0).clamp_min(1e-30)
         self.mean.copy_(features.mean(0))
         self.scale.copy_(torch.where(deviation > floor, 1 / deviation.clamp_min(1e-30), 0.0))
+
+    def rule_out_unseen(self, classes: Tensor) -> None:
+        """Never say a class that is not among these, int64 (P,): nothing was learnt about it."""
+        self.seen.copy_(torch.bincount(classes, minlength=self.num_classes) > 0)
 
     def forward(self, features: Tensor) -> Tensor:
         """Features (M, B, inputs) of pixels, each member its own, to logits (M, B, K)."""
@@ -100,7 +106,7 @@ class PixelEnsemble(nn.Module):
         x = self.norm1(F.relu(x))
         x = self.norm2(F.relu(self.second(x)))
         logits: Tensor = self.third(x)
-        return logits
+        return logits.masked_fill(~self.seen, -1e4)
 
     @torch.no_grad()
     def probabilities(self, maps: Sequence[Tensor], size: tuple[int, int], rows: range) -> Tensor:

@@ -119,6 +119,7 @@ def fit(
     ensemble = PixelEnsemble(len(rows), table.widths, num_classes, hidden=settings.hidden, seed=seed + _WEIGHTS)
     ensemble = ensemble.to(device).train()
     ensemble.scale_like(table.features)
+    ensemble.rule_out_unseen(table.classes)
     # Scaled once here; `ensemble.first` sees the same numbers later, from unscaled features.
     features = (table.features - ensemble.mean) * ensemble.scale
     optimizer = torch.optim.Adam(ensemble.parameters(), settings.lr)

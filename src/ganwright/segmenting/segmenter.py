@@ -33,9 +33,9 @@ _GROUPS = 8
 class SegmenterSettings:
     """How the segmenter is trained."""
 
-    width: int = 24
+    width: int = 16
     """Channels at full resolution, a multiple of 8; each of the 3 levels below has twice as many."""
-    steps: int = 1500
+    steps: int = 1000
     """Training steps."""
     batch: int = 16
     """Images a step."""
@@ -116,7 +116,8 @@ def train_segmenter(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = SmallUNet(pairs.images.shape[-1], len(pairs.classes), s.width)
-    network = network.to(device).train()
+    network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network.train()
     optimizer = torch.optim.AdamW(network.parameters(), s.lr)
     generator = torch.Generator().manual_seed(seed)
     images, masks = torch.from_numpy(pairs.images), torch.from_numpy(pairs.masks)
