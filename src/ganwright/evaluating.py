@@ -13,7 +13,7 @@ from ganwright.config import EvalSettings
 from ganwright.errors import MetricError
 from ganwright.metrics.domain_training import train_extractor
 from ganwright.metrics.estimate import Evaluation
-from ganwright.metrics.evaluator import make_evaluator
+from ganwright.metrics.evaluator import Evaluator, make_evaluator
 from ganwright.metrics.extractor_base import Features
 from ganwright.metrics.moments import Moments
 from ganwright.metrics.pairs import evaluate_pairs
@@ -122,7 +122,7 @@ def _compare_run(
     source = run.config.get("data_source")
     dataset = None if source is None else open_data(settings, source)
     evaluator = make_evaluator(dataset, wanted, device=where, quiet=sets["quiet"]) if dataset else None
-    if evaluator is None:
+    if not isinstance(evaluator, Evaluator):
         raise MetricError(
             "The data this run was trained on cannot be opened, or no metric fits it.",
             where=run.path,

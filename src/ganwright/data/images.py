@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from ganwright.config import DataSettings
 from ganwright.data.pack import Prepared, prepare
@@ -81,9 +82,7 @@ class ImageDataset(Dataset):
             bits = np.random.Philox(np.random.SeedSequence([abs(seed), index, _FLIP])).random_raw(size)
             mirrored = (bits >> np.uint64(63)).astype(bool)
             rows[mirrored] = rows[mirrored, :, ::-1]
-        # (B, H, W, C) uint8 -> (B, C, H, W) float32: the permuted view is channels-last already
-        images = torch.from_numpy(rows).permute(0, 3, 1, 2).to(torch.float32).div_(127.5).sub_(1.0)
-        batch = {"images": images.contiguous(memory_format=torch.channels_last)}
+        batch = {"images": as_images(rows)}
         if self.labels is not None:
             batch["labels"] = torch.from_numpy(self.labels[picked])
         return batch
@@ -97,6 +96,20 @@ class ImageDataset(Dataset):
             self._orders[key] = self.train_index[shuffled(len(self.train_index), seed, epoch, _ORDER)]
         return self._orders[key]
 
+    @property
+    def nothing_held_out(self) -> bool:
+        """Whether all images are trained on."""
+        return len(self.held_out_index) == 0
+
+    def held_out_batch(self, n: int, *, seed: int) -> Batch | None:
+        """Up to `n` held-out images (training ones, where nothing is held out), as `batch` has them, not mirrored."""
+        pool = self.train_index if self.nothing_held_out else self.held_out_index
+        picked = pool[shuffled(len(pool), seed, _SHOW)[:n]]
+        batch = {"images": as_images(self.images[picked])}
+        if self.labels is not None:
+            batch["labels"] = torch.from_numpy(self.labels[picked])
+        return batch
+
     def real_samples(self, n: int, *, seed: int, held_out: bool = False) -> ImageSamples | None:
         """Up to `n` training or held-out images without replacement; None where there are none."""
         pool = self.held_out_index if held_out else self.train_index
@@ -104,6 +117,13 @@ class ImageDataset(Dataset):
             return None
         picked = pool[shuffled(len(pool), seed, _SHOW)[:n]]
         return ImageSamples(self.images[picked], None if self.labels is None else self.labels[picked])
+
+
+def as_images(rows: Uint8Array) -> Tensor:
+    """uint8 (B, H, W, C) to float32 (B, C, H, W) in [-1, 1], channels-last in memory."""
+    # the permuted view is channels-last already
+    images = torch.from_numpy(rows).permute(0, 3, 1, 2).to(torch.float32).div_(127.5).sub_(1.0)
+    return images.contiguous(memory_format=torch.channels_last)
 
 
 def image_dataset(source: ImageSource, settings: DataSettings, *, seed: int) -> ImageDataset:

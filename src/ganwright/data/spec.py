@@ -14,7 +14,8 @@ from ganwright.samples import Samples
 
 Batch = dict[str, Tensor]
 """Named tensors, row i of each belonging together. Images: `images` float32 (B, C, H, W) in [-1, 1],
-channels-last in memory; labels: `labels` int64 (B,); text: `tokens` int64 (B, T)."""
+channels-last in memory; labels: `labels` int64 (B,); text: `tokens` int64 (B, T). Pairs: `inputs` float32
+(B, Cin, H, W) and `targets` float32 (B, Cout, H', W'), both in [-1, 1]; domains: `images_a`, `images_b`."""
 
 
 class DataKind(enum.StrEnum):
@@ -38,7 +39,7 @@ class DataSpec:
         count: Number of training samples.
         fingerprint: Hash of the content and preprocessing; equal data has equal fingerprints.
         resolution: Height and width of images, in pixels (0 where it does not apply).
-        channels: 1 (grey) or 3 (RGB) (0 where it does not apply).
+        channels: 1 (grey) or 3 (RGB) (0 where it does not apply); of pairs and domains, those of the input (A).
         class_names: Names of the classes, empty for unlabelled data.
         extra: What one data kind alone needs (a text's vocabulary size and length, say).
     """
@@ -56,6 +57,11 @@ class DataSpec:
     def num_classes(self) -> int:
         """Number of classes; 0 for unlabelled data."""
         return len(self.class_names)
+
+    @property
+    def channels_out(self) -> int:
+        """Channels of targets, of domain B; those of the images themselves where there is but one kind of image."""
+        return int(self.extra.get("channels_out", self.channels))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for `run.yaml`."""
@@ -86,6 +92,19 @@ class Dataset(ABC):
         Returns:
             CPU tensors of `size` rows.
         """
+
+    @property
+    def nothing_held_out(self) -> bool:
+        """Whether `held_out_batch` has to show training samples; whoever measures on them says so."""
+        return False
+
+    def held_out_batch(self, n: int, *, seed: int) -> Batch | None:
+        """Up to `n` samples to show a translator or restorer working on: rows as `batch` has them, never augmented.
+
+        They are held-out ones, or training ones where nothing is held out (see `nothing_held_out`), without
+        replacement; the first k of n rows are the k rows. None for kinds of data that are not translated.
+        """
+        return None
 
     def real_samples(self, n: int, *, seed: int, held_out: bool = False) -> Samples | None:
         """Up to `n` real samples, without replacement, to look at or compare with; None where there are none."""

@@ -6,8 +6,9 @@ memorisation is measured against the held-out ones, which training never saw.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +18,7 @@ from ganwright.config import EvalSettings
 from ganwright.data.arrays import ArraySource
 from ganwright.data.decode import pixel_hash
 from ganwright.data.images import ImageDataset
-from ganwright.data.spec import Dataset
+from ganwright.data.spec import DataKind, Dataset
 from ganwright.errors import MetricError
 from ganwright.metrics.class_accuracy import Judge, open_judge
 from ganwright.metrics.estimate import Evaluation, Provenance
@@ -30,12 +31,22 @@ from ganwright.metrics.registry import Metric, choose_metrics
 from ganwright.metrics.sets import Comparison
 from ganwright.metrics.sides import Side
 from ganwright.metrics.store import Extracted, FeatureStore
-from ganwright.samples import ImageSamples
+from ganwright.samples import ImageSamples, Samples
 
 FEWEST_REFERENCE = 2000
 """Real images a reference has at least, where there are as many."""
 _MOST_HELD_OUT = 5000
 Index = npt.NDArray[np.int64]
+
+
+class RunEvaluator(Protocol):
+    """What measures a run's samples, whatever their kind."""
+
+    def fits(self, samples: Samples) -> bool:
+        """Whether these samples are of the kind that it measures."""
+
+    def evaluate(self, samples: Any) -> Evaluation:
+        """All metrics of samples that fit."""
 
 
 class Evaluator:
@@ -124,6 +135,10 @@ class Evaluator:
             self._judge = open_judge(self.dataset, device=self.device, quiet=self.quiet)
         return self._judge
 
+    def fits(self, samples: Samples) -> bool:
+        """Whether they are images that stand for a distribution."""
+        return isinstance(samples, ImageSamples)
+
     def evaluate(self, samples: ImageSamples) -> Evaluation:
         """All metrics of these samples.
 
@@ -203,9 +218,35 @@ class Evaluator:
 
 
 def make_evaluator(
-    dataset: Dataset, settings: EvalSettings, *, device: torch.device | str = "cpu", quiet: bool = False
-) -> Evaluator | None:
-    """The evaluator of a run, or None where no metric fits the kind of data."""
-    if not isinstance(dataset, ImageDataset):
-        return None
-    return Evaluator(dataset, settings, device=device, quiet=quiet)
+    dataset: Dataset,
+    settings: EvalSettings,
+    *,
+    device: torch.device | str = "cpu",
+    quiet: bool = False,
+    measured_as: str = "",
+) -> RunEvaluator | None:
+    """The evaluator of a run, or None where no metric fits the kind of data.
+
+    Args:
+        dataset: What the run trains on.
+        settings: Which metrics over which extractor.
+        device: Where to compute.
+        quiet: Show no progress.
+        measured_as: See `Recipe.measured_as`; "": as the kind of data is.
+    """
+    make = _EVALUATORS.get(measured_as or _MEASURED_AS.get(dataset.spec.kind, ""))
+    return None if make is None else make(dataset, settings, device=device, quiet=quiet)
+
+
+def _of_images(dataset: Dataset, settings: EvalSettings, **how: Any) -> RunEvaluator | None:
+    return Evaluator(dataset, settings, **how) if isinstance(dataset, ImageDataset) else None
+
+
+_MEASURED_AS = {
+    DataKind.IMAGES: "images",
+    DataKind.LABELLED_IMAGES: "images",
+    DataKind.PAIRS: "pairs",
+    DataKind.DOMAINS: "domains",
+}
+_EVALUATORS: dict[str, Callable[..., RunEvaluator | None]] = {"images": _of_images}
+"""How samples are evaluated, by `Recipe.measured_as`."""

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ganwright.data.spec import Batch, DataKind, DataSpec
+from ganwright.errors import SettingsError
 from ganwright.samples import Samples
 
 
@@ -75,6 +76,10 @@ class SampleRequest:
             are the k samples.
         labels: Class of each sample (n,), or None: classes in turn for a conditional recipe.
         batch_size: How many to make at a time.
+        inputs: What a translator or restorer is shown working on, n rows of each tensor on the CPU: a batch of
+            `Dataset.held_out_batch` (`inputs` and perhaps `targets`; or `images_a` and `images_b`). None for
+            recipes that make images from nothing.
+        baselines: Also make the recipe's `baselines` of the inputs; evaluations ask for them.
         options: What one recipe alone understands (truncation, temperature, …).
     """
 
@@ -82,6 +87,8 @@ class SampleRequest:
     seed: int = 0
     labels: Sequence[int] | None = None
     batch_size: int = 250
+    inputs: Mapping[str, Tensor] | None = None
+    baselines: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def normal(self, *shape: int) -> Tensor:
@@ -170,6 +177,15 @@ class Recipe(nn.Module, ABC):
     ema_networks: ClassVar[tuple[str, ...]] = ("generator",)
     """Names of the submodules of which a moving average is kept; sampling and evaluation use the average."""
 
+    directions: ClassVar[tuple[str, ...]] = ()
+    """The ways it turns images into images, of "a2b" and "b2a"; empty for recipes that make them from nothing.
+    Where there are any, `sample` is given `SampleRequest.inputs`, and `translate` works."""
+    scale: int = 1
+    """Height and width of what `translate` returns are this many times the input's."""
+    measured_as: ClassVar[str] = ""
+    """How its samples are evaluated: "images" (as a distribution), "pairs" or "domains"; "": as the kind of data is.
+    A restorer that trains on plain images and damages them itself says "pairs"."""
+
     sample_options: ClassVar[Mapping[str, str]] = {}
     """What `sample` understands in `SampleRequest.options`: name and meaning; anything else is refused before."""
 
@@ -199,6 +215,28 @@ class Recipe(nn.Module, ABC):
     @abstractmethod
     def sample(self, request: SampleRequest) -> Samples:
         """Samples from the present weights; called in `eval` mode without gradients."""
+
+    def translate(self, images: Tensor, direction: str = "a2b") -> Tensor:
+        """Images turned into images, for recipes with `directions`; called in `eval` mode without gradients.
+
+        Args:
+            images: Float (N, C, H, W) in [-1, 1], on the recipe's device; any size, unless the recipe says otherwise.
+            direction: One of `directions`; "a2b" is from inputs to targets.
+
+        Returns:
+            Float (N, C', scale * H, scale * W) in [-1, 1].
+
+        Raises:
+            SettingsError: This recipe translates nothing, or not in this direction.
+        """
+        raise SettingsError("This recipe makes images from nothing; it translates none.", where=direction)
+
+    def baselines(self, inputs: Tensor) -> Mapping[str, Tensor]:
+        """What simple methods make of inputs (N, C, H, W) in about [-1, 1], by name ("bicubic", …); none by default.
+
+        They are measured on the same pairs as the recipe's own outputs, (N, C', H', W'), and told beside them.
+        """
+        return {}
 
     def stages(self, steps: int) -> Sequence[Stage]:
         """The stages of a run of `steps` steps, in order; their steps add up to `steps`."""

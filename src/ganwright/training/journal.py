@@ -14,10 +14,10 @@ from torch import Tensor
 
 from ganwright.config import TrainSettings
 from ganwright.console import console
-from ganwright.data.spec import Dataset
-from ganwright.errors import TrainingError
+from ganwright.data.spec import Batch, Dataset
+from ganwright.errors import DataError, TrainingError
 from ganwright.metrics.estimate import Evaluation
-from ganwright.metrics.evaluator import Evaluator
+from ganwright.metrics.evaluator import RunEvaluator
 from ganwright.recipes.base import Recipe, SampleRequest
 from ganwright.run import Run
 from ganwright.samples import ImageSamples
@@ -30,6 +30,46 @@ GRID_SEED = 2_014
 """Seed of the fixed latents that every stage's grid shows."""
 EVALUATION_SEED = 1_406_2661
 """Seed of the samples an evaluation measures; no grid's."""
+SHOWN_INPUTS = 12
+"""Inputs that a translator's or restorer's grids show."""
+
+
+def sample_request(
+    recipe: Recipe,
+    dataset: Dataset | None,
+    n: int,
+    seed: int,
+    *,
+    inputs: Batch | None = None,
+    baselines: bool = False,
+    **more: Any,
+) -> SampleRequest:
+    """A request for samples of any recipe: one that turns images into images is shown some.
+
+    Args:
+        recipe: Which is asked.
+        dataset: Gives a translator's inputs, where `inputs` are not given.
+        n: How many; of a translator, at most as many as there are inputs.
+        seed: Of the latents, or of the choice of inputs.
+        inputs: What a translator is shown, in place of held-out data.
+        baselines: Also make the recipe's baselines.
+        more: Further fields of `SampleRequest`.
+
+    Raises:
+        DataError: The recipe needs inputs, and the data has none.
+    """
+    if not recipe.directions:
+        return SampleRequest(n=n, seed=seed, **more)
+    if inputs is None and dataset is not None:
+        inputs = dataset.held_out_batch(n, seed=seed)
+    if inputs is None:
+        raise DataError(
+            "This recipe turns images into images, and there are none to show it.",
+            where=None if dataset is None else dataset.spec.name,
+            fix="give the data it was trained on, or pictures of that kind",
+        )
+    rows = len(next(iter(inputs.values())))
+    return SampleRequest(n=rows, seed=seed, inputs=inputs, baselines=baselines, **more)
 
 
 class Journal:
@@ -54,7 +94,7 @@ class Journal:
         ema: MovingAverage,
         dataset: Dataset,
         doctor: Doctor,
-        evaluator: Evaluator | None,
+        evaluator: RunEvaluator | None,
         loggers: list[ScalarLogger],
         settings: TrainSettings,
         eval_samples: int,
@@ -64,6 +104,11 @@ class Journal:
         self.settings, self.eval_samples = settings, eval_samples
         self._since = time.monotonic()
         self._steps_since = 0
+        if recipe.directions and dataset.nothing_held_out:
+            console.print(
+                "[yellow]nothing is held out: samples and evaluations show training data, "
+                "so they say nothing of new pictures (--held-out 0.1 keeps a tenth apart)"
+            )
 
     def count_step(self) -> None:
         """A step was done (throughput)."""
@@ -105,7 +150,7 @@ class Journal:
     def grid(self, step: int) -> None:
         """Write the fixed-seed samples of this step."""
         started = time.monotonic()
-        samples = self._sample(SampleRequest(n=self._grid_size(), seed=GRID_SEED))
+        samples = self._sample(self._request(self._grid_size(), GRID_SEED))
         with writing_to(self.run):
             samples.save_overview(self.run.sample_path(step, samples.suffix))
         if step > 0:
@@ -122,8 +167,8 @@ class Journal:
             self.recipe.train(training)
         estimates = Evaluation()
         if self.evaluator is not None:
-            samples = self._sample(SampleRequest(n=self.eval_samples, seed=EVALUATION_SEED))
-            if isinstance(samples, ImageSamples):
+            samples = self._sample(self._request(self.eval_samples, EVALUATION_SEED, baselines=True))
+            if self.evaluator.fits(samples):
                 estimates = self.evaluator.evaluate(samples)
         if estimates or scalars:
             seconds = round(time.monotonic() - started, 2)
@@ -153,7 +198,13 @@ class Journal:
         with writing_to(self.run):
             self.run.log(record)
 
+    def _request(self, n: int, seed: int, *, baselines: bool = False) -> SampleRequest:
+        """What to sample; a translator is given held-out inputs, of which there may be fewer than `n`."""
+        return sample_request(self.recipe, self.dataset, n, seed, baselines=baselines)
+
     def _grid_size(self) -> int:
+        if self.recipe.directions:
+            return SHOWN_INPUTS
         classes = self.recipe.data.num_classes
         return 64 if not 4 <= classes <= 20 else classes * max(4, 80 // classes)
 

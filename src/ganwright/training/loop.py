@@ -208,7 +208,8 @@ class Training:
     def _open_journal(self) -> Journal:
         settings = self.settings
         wanted = settings.evaluation.evaluate_every >= 0
-        evaluator = make_evaluator(self.dataset, settings.evaluation, device=self.fabric.device) if wanted else None
+        how: dict[str, Any] = {"device": self.fabric.device, "measured_as": self.recipe.measured_as}
+        evaluator = make_evaluator(self.dataset, settings.evaluation, **how) if wanted else None
         loggers = open_loggers(settings.train.loggers, self.run, settings.flat())
         n = settings.evaluation.eval_samples
         return Journal(

@@ -8,13 +8,15 @@ from typing import Any
 
 import torch
 
-from ganwright.data.spec import DataSpec
+from ganwright.data.opening import open_dataset
+from ganwright.data.spec import Batch, Dataset, DataSpec
 from ganwright.errors import CheckpointError, MetricError, SettingsError, nearest
-from ganwright.recipes.base import Recipe, SampleRequest
+from ganwright.recipes.base import Recipe
 from ganwright.run import Run
 from ganwright.samples import Samples
 from ganwright.training import checkpoint
 from ganwright.training.ema import MovingAverage
+from ganwright.training.journal import sample_request
 from ganwright.training.settings import resolve
 
 
@@ -51,22 +53,45 @@ def sample_run(
     checkpoint: int | str = "last",
     ema: bool = True,
     device: torch.device | str = "cpu",
+    inputs: Batch | None = None,
+    baselines: bool = False,
     options: Mapping[str, Any] | None = None,
 ) -> Samples:
     """Samples of a trained run; see `ganwright.sample`.
+
+    A translator or restorer is shown `inputs`, or held-out samples of the data that the run was trained on.
 
     Raises:
         MetricError: n is below 1.
         SettingsError: The recipe does not know an option.
         CheckpointError: There is no such checkpoint.
+        DataError: Inputs are needed, and the run's data cannot be opened.
     """
     if n < 1:
         raise MetricError(f"n must be at least 1, not {n}.", where="n")
     recipe = load_recipe(run, step=checkpoint, ema=ema, device=device)
     _check_options(recipe, run, options or {})
     asked = [labels] * n if isinstance(labels, int) else labels
+    dataset = data_of(run) if recipe.directions and inputs is None else None
+    request = sample_request(
+        recipe, dataset, n, seed, inputs=inputs, baselines=baselines, labels=asked, options=options or {}
+    )
     with torch.no_grad():
-        return recipe.sample(SampleRequest(n=n, seed=seed, labels=asked, options=options or {}))
+        return recipe.sample(request)
+
+
+def data_of(run: Run) -> Dataset | None:
+    """The data a run was trained on, opened; None where it was an array in memory.
+
+    Raises:
+        DataError: It cannot be read any more.
+    """
+    config = run.config
+    source = config.get("data_source")
+    if source is None:
+        return None
+    settings = resolve(config["recipe"], config["settings"], where=f"{run.path}/run.yaml")
+    return open_dataset(source, settings.data, accepts=settings.info.recipe.accepts, seed=settings.train.seed)
 
 
 def _check_options(recipe: Recipe, run: Run, options: Mapping[str, Any]) -> None:
