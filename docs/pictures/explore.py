@@ -60,13 +60,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--minutes", type=float, default=20.0)
     parser.add_argument("--run", type=Path, default=Path("digits-stylegan2"))
-    parser.add_argument("--name", nargs="*", choices=PICTURES, default=list(PICTURES))
+    parser.add_argument("--name", nargs="*", choices=[*PICTURES, "walk"], default=[*PICTURES, "walk"])
     args = parser.parse_args()
     if not args.run.exists():
         gw.train("stylegan2", "mnist", out=args.run, max_minutes=args.minutes, **SMALL)
     explorer = gw.explore(args.run)
     for name in args.name:
-        print(PICTURES[name](explorer).save(HERE / f"explore-{name}.png"))
+        if name == "walk":
+            print(explorer.walk(0, walks=3, keyframes=4, seconds=5, fps=12).save(HERE / "explore-walk.webp"))
+        else:
+            print(PICTURES[name](explorer).save(HERE / f"explore-{name}.png"))
 
 
 if __name__ == "__main__":

@@ -127,7 +127,12 @@ def test_sheets_show_every_direction_at_every_strength(style: Explorer) -> None:
     assert np.abs(sheet.images[5, 2].astype(int) - moved).max() <= 1
     assert np.abs(sheet.images[:3, 1].astype(int) - style.images([1, 2, 3]).images).max() <= 1
     edits = style.edit([1, 2], ["ganspace-0=1", "ganspace-1=1"], found)
-    assert edits.images.shape[:2] == (2, 4) and list(edits.columns) == ["before", "ganspace-0=1", "ganspace-1=1", "all"]
+    assert edits.images.shape[:2] == (2, 4) and list(edits.columns) == [
+        "before",
+        "ganspace-0\n+1 sd",
+        "ganspace-1\n+1 sd",
+        "all",
+    ]
     assert sheet.picture().ndim == 3
 
 

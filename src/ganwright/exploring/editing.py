@@ -89,7 +89,8 @@ def edit_sheet(space: Space, latents: Latents, edits: Sequence[Edit], directions
         raise SettingsError("No edits were given.", fix="give NAME=STRENGTH, such as ganspace-0=2")
     together = [[], *([edit] for edit in edits), *([list(edits)] if len(edits) > 1 else [])]
     images = [space.images(edited(space, latents, some, directions)) for some in together]
-    columns = ["before", *map(str, edits), *(["all"] if len(edits) > 1 else [])]
+    captions = [f"{e.direction}\n{e.strength:+g} sd{f', {e.layers}' if e.layers else ''}" for e in edits]
+    columns = ["before", *captions, *(["all"] if len(edits) > 1 else [])]
     notes = ["strengths in standard deviations of latents along the direction"]
     if space.styles is not None:
         names = space.styles.layers

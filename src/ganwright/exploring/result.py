@@ -38,7 +38,7 @@ class Quality:
     def __str__(self) -> str:
         parts = [f"PSNR {self.psnr:.1f} dB"]
         parts += [] if self.ssim is None else [f"SSIM {self.ssim:.3f}"]
-        parts += [] if self.feature_distance is None else [f"features {self.feature_distance:.3f}"]
+        parts += [] if self.feature_distance is None else [f"feature distance {self.feature_distance:.3f}"]
         return ", ".join(parts)
 
 

@@ -25,7 +25,7 @@ from ganwright.files import atomic_path
 from ganwright.samples import Uint8Array
 
 SMALLEST_SIDE = 256
-"""Smaller frames are enlarged to at least so many pixels, by a whole factor, each pixel a square."""
+"""Of a film that shows one image, in pixels."""
 FORMATS = (".mp4", ".gif", ".webp", ".png", ".apng")
 _ENCODERS = ("libx264", "libopenh264", "mpeg4")
 
@@ -38,11 +38,13 @@ class Clip:
         render: Yields `count` frames, uint8 (H, W, C), C = 1 or 3.
         count: Frames.
         fps: Frames a second.
+        smallest_side: Smaller frames are enlarged to at least so many pixels, by a whole factor, each pixel a square.
     """
 
     render: Callable[[], Iterator[Uint8Array]]
     count: int
     fps: float
+    smallest_side: int = SMALLEST_SIDE
 
     def __post_init__(self) -> None:
         if self.count < 1 or not 0 < self.fps <= 240:
@@ -53,9 +55,9 @@ class Clip:
             )
 
     def frames(self) -> Iterator[Uint8Array]:
-        """RGB frames (H, W, 3), enlarged to `SMALLEST_SIDE`."""
+        """RGB frames (H, W, 3), enlarged where they are small."""
         for image in self.render():
-            factor = enlargement(image.shape[:2], SMALLEST_SIDE)
+            factor = enlargement(image.shape[:2], self.smallest_side)
             large = image.repeat(factor, axis=0).repeat(factor, axis=1)
             yield large if large.shape[-1] == 3 else large.repeat(3, axis=-1)
 

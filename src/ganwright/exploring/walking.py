@@ -14,10 +14,12 @@ from ganwright.exploring.paths import between, closed_loop
 from ganwright.exploring.sheet import Sheet
 from ganwright.exploring.space import Space
 from ganwright.exploring.truncation import truncate
-from ganwright.exploring.video import Clip
+from ganwright.exploring.video import SMALLEST_SIDE, Clip
 from ganwright.samples import ImageSamples, Uint8Array
 
 _FRAMES_AT_A_TIME = 8
+_SMALLEST_IN_GRID = 128
+"""Side of each of several walks, in pixels."""
 
 
 def walk(
@@ -129,4 +131,4 @@ def _clip(space: Space, paths: torch.Tensor, labels: torch.Tensor | None, fps: f
             for frame in images.reshape(len(block), walks, *images.shape[1:]):
                 yield frame[0] if walks == 1 else ImageSamples(frame, columns=columns).grid()
 
-    return Clip(render, count, fps)
+    return Clip(render, count, fps, max(SMALLEST_SIDE, _SMALLEST_IN_GRID * columns))
