@@ -14,7 +14,7 @@ from .conftest import ROOT
 SOURCE = ROOT / "src" / "ganwright"
 FLOORS = {
     **dict.fromkeys(("errors", "files", "console", "_version"), 0),
-    **dict.fromkeys(("samples", "config", "run", "losses", "penalties", "augment", "networks", "data"), 1),
+    **dict.fromkeys(("samples", "config", "run", "losses", "penalties", "augment", "networks", "data", "degrade"), 1),
     **dict.fromkeys(("metrics", "recipes"), 2),
     "training": 3,
     **dict.fromkeys(("exploring", "interop", "report", "segmenting"), 4),

@@ -1,6 +1,6 @@
 """Adversarial losses: each a pair of small functions of the discriminator's outputs, listed in one table.
 
-The relativistic loss stands beside the table, since its generator needs the outputs for reals too.
+The relativistic losses stand beside the table, since their generators need the outputs for reals too.
 
 Penalties on gradients or weights live in `penalties.py`; which loss a recipe uses is a name in its settings.
 """
@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 import torch.nn.functional as F
 from torch import Tensor
+
+from ganwright.networks.blocks import mean_over_processes
 
 
 @dataclass(frozen=True)
@@ -118,6 +120,25 @@ def relativistic_d(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
 def relativistic_g(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
     """E[log(1 + exp(-(D(G(z)) - D(x))))]: `relativistic_d` with the parts exchanged."""
     return relativistic_d(fake_logits, real_logits)
+
+
+def relativistic_average_d(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+    """-E[log σ(D(x) - E[D(G)])] - E[log(1 - σ(D(G) - E[D(x)]))]: reals should look more real than the average fake.
+
+    RaGAN (Jolicoeur-Martineau 2019, section 4.2), the loss of ESRGAN (Wang et al. 2018, eq. 1). The averages are over
+    the global batch.
+
+    Args:
+        real_logits: Outputs for real images (N,).
+        fake_logits: Outputs for generated images (M,).
+    """
+    mean_real, mean_fake = mean_over_processes(real_logits.mean()), mean_over_processes(fake_logits.mean())
+    return F.softplus(mean_fake - real_logits).mean() + F.softplus(fake_logits - mean_real).mean()
+
+
+def relativistic_average_g(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+    """`relativistic_average_d` with the parts exchanged (Wang et al. 2018, eq. 2)."""
+    return relativistic_average_d(fake_logits, real_logits)
 
 
 def pair_accuracy(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
