@@ -122,7 +122,7 @@ def fit(
     ensemble.rule_out_unseen(table.classes)
     # Scaled once here; `ensemble.first` sees the same numbers later, from unscaled features.
     features = (table.features - ensemble.mean) * ensemble.scale
-    optimizer = torch.optim.Adam(ensemble.parameters(), settings.lr)
+    optimizer = torch.optim.Adam(ensemble.parameters(), settings.lr, fused=device.type in ("cpu", "cuda"))
     random = np.random.default_rng([abs(seed), _BATCHES])
     with progress(description, settings.steps, quiet=quiet) as advance:
         for step in range(settings.steps):
