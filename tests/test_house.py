@@ -20,9 +20,8 @@ FLOORS = {
     **dict.fromkeys(("exploring", "interop", "report", "segmenting"), 4),
     "evaluating": 5,
     "api": 6,
-    "commands": 6,
-    **dict.fromkeys(("exploring_cli", "interop_cli", "segmenting_cli"), 7),
-    **dict.fromkeys(("cli", "__init__"), 8),
+    **dict.fromkeys(("cli", "__init__"), 7),
+    "__main__": 8,
 }
 FILES = sorted(SOURCE.rglob("*.py"))
 

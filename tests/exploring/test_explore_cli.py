@@ -12,7 +12,7 @@ from PIL import Image
 
 import ganwright as gw
 from ganwright.cli import main
-from ganwright.exploring_cli import WHATS
+from ganwright.cli.exploring import WHATS
 
 
 def said(capsys: pytest.CaptureFixture[str]) -> str:

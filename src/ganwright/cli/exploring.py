@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from ganwright.commands import parse
+from ganwright.cli.options import parse
 from ganwright.errors import SettingsError, nearest
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import Annotated
 import tyro
 from tyro.conf import Positional
 
-from ganwright import commands
+from ganwright.cli.options import parse, step
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Export:
 
 def import_file(arguments: list[str]) -> None:
     """`ganwright import FILE`."""
-    options = commands.parse("import", Import, arguments)
+    options = parse("import", Import, arguments)
     from ganwright.interop import import_checkpoint
 
     sys.stdout.write(f"{import_checkpoint(options.file, options.out).path}\n")
@@ -48,9 +48,10 @@ def import_file(arguments: list[str]) -> None:
 
 def export_run(arguments: list[str]) -> None:
     """`ganwright export RUN --out FILE`."""
-    options = commands.parse("export", Export, arguments)
+    options = parse("export", Export, arguments)
     from ganwright.interop import export_state
 
-    step = int(options.checkpoint) if options.checkpoint.isdigit() else options.checkpoint
-    found = export_state(options.run, options.out, network=options.network, ema=options.ema, step=step)
+    found = export_state(
+        options.run, options.out, network=options.network, ema=options.ema, step=step(options.checkpoint)
+    )
     sys.stdout.write(f"{found}\n")

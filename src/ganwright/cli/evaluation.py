@@ -1,75 +1,17 @@
-"""The options of each command; `cli` says what the commands do. Apart so that `ganwright --help` starts at once."""
+"""`ganwright evaluate`, `extractor` and `statistics`."""
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Literal
 
 import tyro
 from tyro.conf import Positional
 
-T = TypeVar("T")
-
-
-def parse(verb: str, command: type[T], arguments: list[str]) -> T:
-    """Parse a command's arguments; prints help or an error and exits where they say so."""
-    return tyro.cli(command, prog=f"ganwright {verb}", args=arguments, config=(tyro.conf.OmitArgPrefixes,))
-
-
-def with_defaults(name: str, description: str, parts: dict[str, Any]) -> type[Any]:
-    """A command whose options are the fields of `parts`, with their values as defaults, beside `out`."""
-    from dataclasses import field, make_dataclass
-
-    fields: list[Any] = [("out", Path | None, None)]
-    fields += [(part, type(value), field(default=value)) for part, value in parts.items()]
-    command = make_dataclass(name, fields, frozen=True)
-    command.__doc__ = description
-    return command
-
-
-@dataclass(frozen=True)
-class Resume:
-    """Train on from the last good checkpoint."""
-
-    run: Positional[Path]
-    steps: int | None = None
-    """Steps in total, to train longer than the run was planned for."""
-    max_minutes: float | None = None
-    """A new time bound, over all sessions."""
-    data: str | None = None
-    """Where the data is now, if it has moved."""
-
-
-@dataclass(frozen=True)
-class Demo:
-    """Train a conditional GAN on the digits that come with ganwright: about 6 minutes on two cores."""
-
-    out: Path | None = None
-    """The run folder; by default runs/mnist-cgan-<4 hex digits>."""
-    minutes: float = 6.0
-    """At most so long."""
-
-
-@dataclass(frozen=True)
-class Sample:
-    """Sample from a trained run: a grid, or one file each."""
-
-    run: Positional[Path]
-    n: Annotated[int, tyro.conf.arg(aliases=["-n"])] = 64
-    """How many."""
-    seed: int = 0
-    """Equal seeds give equal samples."""
-    label: int | None = None
-    """The class of all samples, for a conditional recipe; by default all classes in turn."""
-    checkpoint: str = "last"
-    """A step, last or best."""
-    out: Path | None = None
-    """Where to; by default samples-<seed>.png (or .txt) in the run."""
-    each: bool = False
-    """Write each sample to a file of its own in the folder OUT."""
-    set: tuple[str, ...] = ()
-    """What the run's recipe alone understands, as NAME=VALUE: truncation=0.7 for stylegan2, say."""
+from ganwright.cli.options import parse, speaks, step
+from ganwright.errors import SettingsError
 
 
 @dataclass(frozen=True)
@@ -151,24 +93,87 @@ class Statistics:
     """Processes that extract features."""
 
 
-@dataclass(frozen=True)
-class Report:
-    """Write a run's self-contained HTML report."""
+def evaluate(arguments: list[str]) -> None:
+    """`ganwright evaluate RUN|FOLDER`."""
+    from rich.console import Console
 
-    run: Positional[Path]
-    out: Path | None = None
-    """Where to; by default report.html in the run."""
+    from ganwright import evaluating
+    from ganwright.metrics.render import render
+
+    options = parse("evaluate", Evaluate, arguments)
+    if options.paired:
+        if options.reference is None:
+            raise SettingsError("There is nothing to compare these images with.", fix="give --reference ORIGINALS")
+        found = evaluating.evaluate_pairs(
+            options.what,
+            options.reference,
+            metrics=options.metrics,
+            extractor=options.extractor,
+            luma=options.luma,
+            shave=options.shave,
+            n=options.n,
+        )
+    else:
+        found = evaluating.evaluate(
+            options.what,
+            reference=options.reference,
+            held_out=options.held_out,
+            n=options.n,
+            metrics=options.metrics,
+            protocol=options.protocol,
+            extractor=options.extractor,
+            weights=options.weights,
+            checkpoint=step(options.checkpoint),
+            report=options.report,
+            devices=options.devices,
+        )
+    if not speaks():
+        return
+    if options.json:
+        import json
+
+        sys.stdout.write(json.dumps(found.to_dict(), indent=2) + "\n")
+    else:
+        Console().print(render(found))
 
 
-@dataclass(frozen=True)
-class Recipes:
-    """List all recipes."""
+def extractor(arguments: list[str]) -> None:
+    """`ganwright extractor train DATA`."""
+    from ganwright import evaluating
+    from ganwright.training.restore import default_device
+
+    if arguments[:1] != ["train"]:
+        asked = arguments[0] if arguments else "nothing"
+        if not {"-h", "--help"} & set(arguments[:1]):
+            raise SettingsError(f"`extractor` can only train, not '{asked}'.", fix="ganwright extractor train DATA")
+    options = parse("extractor train", TrainExtractor, arguments[arguments[:1] == ["train"] :])
+    found = evaluating.train_extractor(
+        options.data,
+        out=options.out,
+        resolution=options.resolution,
+        channels=options.channels,
+        steps=options.steps,
+        max_minutes=options.minutes,
+        seed=options.seed,
+        flip=options.flip,
+        device=default_device(),
+    )
+    sys.stdout.write(f"{found}\n")
 
 
-@dataclass(frozen=True)
-class Data:
-    """Say what is found in a data source: counts, sizes, modes, classes, broken files, duplicates."""
+def statistics(arguments: list[str]) -> None:
+    """`ganwright statistics DATA --out FILE`."""
+    from ganwright import evaluating
 
-    data: Positional[str]
-    json: bool = False
-    """Print JSON."""
+    options = parse("statistics", Statistics, arguments)
+    path = evaluating.save_statistics(
+        options.data,
+        options.out,
+        protocol=options.protocol,
+        extractor=options.extractor,
+        weights=options.weights,
+        with_features=options.features,
+        n=options.n,
+        devices=options.devices,
+    )
+    sys.stdout.write(f"{path}\n")

@@ -11,7 +11,8 @@ from typing import Annotated
 import tyro
 from tyro.conf import Positional
 
-from ganwright import commands, segmenting
+from ganwright import segmenting
+from ganwright.cli.options import parse
 from ganwright.console import console
 from ganwright.errors import SettingsError, nearest
 from ganwright.segmenting import HeadSettings, SegmenterSettings
@@ -117,7 +118,7 @@ def segment(arguments: list[str]) -> None:
 
 
 def _pictures(arguments: list[str]) -> None:
-    o = commands.parse("segment pictures", Pictures, arguments)
+    o = parse("segment pictures", Pictures, arguments)
     folder = segmenting.make_pictures(
         o.run,
         o.out,
@@ -133,7 +134,7 @@ def _pictures(arguments: list[str]) -> None:
 
 
 def _train(arguments: list[str]) -> None:
-    o = commands.parse("segment train", Train, arguments)
+    o = parse("segment train", Train, arguments)
     head = segmenting.train_head(o.run, o.pictures, o.out, settings=o.settings, seed=o.seed, snap=o.snap)
     _say(_scores(head))
     _say(f"look at {o.out / 'check.png'}; next:\n  ganwright segment make {o.out} -n 1000 --out pairs")
@@ -148,7 +149,7 @@ def _scores(head: LabelHead) -> str:
 
 
 def _make(arguments: list[str]) -> None:
-    o = commands.parse("segment make", Make, arguments)
+    o = parse("segment make", Make, arguments)
     folder = segmenting.make_dataset(
         o.head,
         o.out,
@@ -167,7 +168,7 @@ def _make(arguments: list[str]) -> None:
 def _evaluate(arguments: list[str]) -> None:
     import json
 
-    o = commands.parse("segment evaluate", Evaluate, arguments)
+    o = parse("segment evaluate", Evaluate, arguments)
     verdict = segmenting.evaluate_dataset(
         o.dataset, o.handful, o.real, o.out, settings=o.settings, seeds=range(o.seeds), snap=o.snap
     )
