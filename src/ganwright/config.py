@@ -18,10 +18,32 @@ class DataSettings:
     """Height and width images are resized and centre-cropped to, in pixels; 0: chosen from the images (at most 64)."""
     channels: Literal["auto", "1", "3"] = "auto"
     """1: grey, 3: RGB, auto: as found (a mixture is an error)."""
+    crop: Literal["centre", "random"] = "centre"
+    """centre: images are resized, and their central square is taken; random: a random square of `resolution` pixels is
+    cut from the picture at native size each time it is drawn (super-resolution, denoising)."""
     flip: bool = False
     """Mirror half of the training images left to right."""
     held_out: float = 0.1
     """Share of the samples kept out of training, chosen by a hash of their content and the seed, in [0, 0.9]."""
+    mask: str = ""
+    """One picture: which of its pixels are known. A picture of its size, white where it is known and black where it
+    is to be filled in; or "alpha": what is transparent is to be filled in."""
+    split_by: Literal["auto", "image", "group", "patient"] = "auto"
+    """What the held-out split never parts: image (exact copies), group (near-duplicates too, found by what they look
+    like), patient (DICOM's patient, a volume, a folder, or what `groups` names); auto: by `groups` or by patient
+    where they are known, by group for other medical images, else by image."""
+    groups: str = ""
+    """Which images belong together: a CSV file of file,group; folder:N (the folder at level N); name:REGEX."""
+    window: str = "auto"
+    """Medical images: which values are kept, spread over 16 bits. brain, lung, bone, …; CENTRE/WIDTH such as 40/80;
+    LOW:HIGH; 1%:99% of each image's values; file (the file's own; file:2 is its second); auto: all of CT,
+    0.5%:99.5% of others."""
+    slice_axis: Literal["auto", "axial", "coronal", "sagittal"] = "auto"
+    """Volumes: the plane slices are taken in; auto: the plane with the finest pixels (axial, where they are equal)."""
+    slice_range: tuple[float, float] = (0.0, 1.0)
+    """Volumes: the part of the axis slices are taken from, as shares of its length."""
+    skip_empty: float = 0.05
+    """Volumes: slices with a smaller share of foreground are left out; 0: none is."""
 
 
 @dataclass(frozen=True)

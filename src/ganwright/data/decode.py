@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from io import BytesIO
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +25,10 @@ FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP")
 """The only Pillow readers a file is offered to, whatever its name says (others start external programs)."""
 _ORIENTATION = 0x0112
 _BITS_PER_SAMPLE, _PHOTOMETRIC = 258, 262
+
+
+Pixels = npt.NDArray[Any]
+"""uint8, or uint16 over its full range for sources of 16 bits: (H, W, 1 or 3)."""
 
 
 class BrokenImageError(DataError):
@@ -48,9 +52,12 @@ class Header:
 
 @dataclass(frozen=True)
 class Picture:
-    """A decoded picture: uint8 pixels (H, W, 1 or 3) at native size, upright; and its mode and format."""
+    """A decoded picture: pixels (H, W, 1 or 3) at native size, upright; and its mode and format.
 
-    pixels: Uint8Array
+    Pixels are uint8, or uint16 over its full range for sources of 16 bits.
+    """
+
+    pixels: Pixels
     mode: str
     format: str
 
@@ -148,6 +155,11 @@ def scale_uint16(values: npt.NDArray[np.uint16]) -> Uint8Array:
     return _scale(values, 65535)
 
 
+def as_uint8(pixels: Pixels) -> Uint8Array:
+    """Pixels of 8 or 16 bits as 8 bits, to look at."""
+    return pixels if pixels.dtype == np.uint8 else scale_uint16(pixels)
+
+
 def on_white(pixels: Uint8Array) -> Uint8Array:
     """Lay pixels with straight alpha, (..., 2 or 4), on white; returns (..., 1 or 3)."""
     colour, alpha = pixels[..., :-1].astype(np.uint32), pixels[..., -1:].astype(np.uint32)
@@ -162,17 +174,19 @@ def _upright(pixels: Uint8Array, orientation: int) -> Uint8Array:
     return upright[..., None] if upright.ndim == 2 else upright
 
 
-def fit(pixels: Uint8Array, resolution: int, channels: int) -> Uint8Array:
+def fit(pixels: Pixels, resolution: int, channels: int) -> Pixels:
     """Bring a picture to the training size: the central square, by Pillow's antialiased bicubic filter.
 
     Args:
-        pixels: uint8 (H, W, 1 or 3).
+        pixels: uint8 or uint16 (H, W, 1 or 3).
         resolution: Height and width wanted; 0: the native size is kept.
         channels: 1 or 3. Colour becomes grey by ITU-R 601 luma, grey becomes colour by repetition.
 
     Returns:
-        uint8 (resolution, resolution, channels).
+        (resolution, resolution, channels), of the same type.
     """
+    if pixels.dtype == np.uint16:
+        return _fit_uint16(pixels, resolution, channels)
     h, w, c = pixels.shape
     if c == 3 and channels == 1:
         pixels = np.asarray(Image.fromarray(pixels).convert("L"))[..., None]
@@ -189,7 +203,23 @@ def fit(pixels: Uint8Array, resolution: int, channels: int) -> Uint8Array:
     return pixels
 
 
-def pixel_hash(pixels: Uint8Array) -> bytes:
+def _fit_uint16(pixels: npt.NDArray[np.uint16], resolution: int, channels: int) -> npt.NDArray[np.uint16]:
+    """`fit` in float32, a channel at a time, so that no level is lost."""
+    h, w, c = pixels.shape
+    if c == 3 and channels == 1:
+        luma = pixels.astype(np.float64) @ np.array([0.299, 0.587, 0.114])
+        pixels = np.round(luma).astype(np.uint16)[..., None]
+    if resolution and (h, w) != (resolution, resolution):
+        side = min(h, w)
+        box = ((w - side) / 2, (h - side) / 2, (w + side) / 2, (h + side) / 2)
+        size, bicubic = (resolution, resolution), Image.Resampling.BICUBIC
+        planes = [Image.fromarray(plane.astype(np.float32)) for plane in np.moveaxis(pixels, -1, 0)]
+        resized = np.stack([np.asarray(plane.resize(size, bicubic, box=box)) for plane in planes], axis=-1)
+        pixels = np.round(resized.clip(0, 65535)).astype(np.uint16)
+    return np.repeat(pixels, 3, axis=-1) if pixels.shape[-1] == 1 and channels == 3 else pixels
+
+
+def pixel_hash(pixels: Pixels) -> bytes:
     """BLAKE2b-128 of a picture's shape and pixels: equal pictures have equal hashes, whatever their files."""
     digest = hashlib.blake2b("x".join(map(str, pixels.shape)).encode(), digest_size=16)
     digest.update(np.ascontiguousarray(pixels).data)

@@ -93,7 +93,7 @@ def open_domains(source: Any, settings: DataSettings, *, seed: int) -> DomainsDa
                 fix="give a folder with trainA and trainB (or A and B); from Python, a tuple of two sets",
             )
         parts, name = folders, Path(source).resolve().name
-    sources = [open_images(part) for part in parts]
+    sources = [open_images(part, settings=settings) for part in parts]
     if not settings.resolution:
         settings = replace(settings, resolution=min(choose_resolution(s, settings) for s in sources))
     if settings.channels == "auto":

@@ -10,10 +10,13 @@ import torch
 from torch import Tensor
 
 from ganwright.config import DataSettings
-from ganwright.data.pack import Prepared, prepare
+from ganwright.data.decode import Pixels
+from ganwright.data.groups import by_image, split_groups
+from ganwright.data.pack import prepare
+from ganwright.data.prepared import Prepared
 from ganwright.data.sources import ImageSource
 from ganwright.data.spec import Batch, DataKind, Dataset, DataSpec
-from ganwright.data.split import duplicates, held_out_mask, shuffled
+from ganwright.data.split import duplicates, shuffled
 from ganwright.errors import DataError
 from ganwright.samples import ImageSamples, Uint8Array
 
@@ -26,6 +29,9 @@ class ImageDataset(Dataset):
 
     Attributes:
         images: uint8 (N, H, W, C), training and held-out together, in memory or memory-mapped.
+        values: uint16 (N, H, W, C), the same images with 16 bits, or None; batches are made of them where they are.
+        hashes: uint8 (N, 16): hash of each image's content.
+        grouping: Which images the split kept together.
         labels: int64 (N,), or None.
         train_index: int64: positions of the training images.
         held_out_index: int64: positions of the held-out ones.
@@ -36,13 +42,16 @@ class ImageDataset(Dataset):
 
     def __init__(self, prepared: Prepared, settings: DataSettings, *, seed: int, name: str) -> None:
         self.images: Uint8Array = prepared.images
+        self.values = prepared.values
+        self.grouping = prepared.grouping or by_image(prepared.hashes)
         self.labels = prepared.labels
         self.hashes = prepared.hashes
         self.skipped, self.notes = prepared.skipped, list(prepared.notes)
         self.duplicates = duplicates(prepared.hashes)
-        held_out = held_out_mask(prepared.hashes, settings.held_out, seed)
-        self.train_index: npt.NDArray[np.int64] = np.flatnonzero(~held_out)
-        self.held_out_index: npt.NDArray[np.int64] = np.flatnonzero(held_out)
+        split = split_groups(self.grouping, prepared.hashes, settings.held_out, seed)
+        self.train_index: npt.NDArray[np.int64] = np.flatnonzero(~split.held_out)
+        self.held_out_index: npt.NDArray[np.int64] = np.flatnonzero(split.held_out)
+        self.notes += split.notes
         self._flip = settings.flip
         self._orders: dict[tuple[int, int], npt.NDArray[np.int64]] = {}
         if self.duplicates:
@@ -58,6 +67,8 @@ class ImageDataset(Dataset):
             resolution=int(self.images.shape[1]),
             channels=int(self.images.shape[-1]),
             class_names=prepared.class_names,
+            bits=8 if self.values is None else 16,
+            extra={**prepared.extra, "split": split.record},
         )
 
     def without_labels(self) -> ImageDataset:
@@ -77,7 +88,7 @@ class ImageDataset(Dataset):
         for epoch in np.unique(epochs):
             here = epochs == epoch
             picked[here] = self._order(seed, int(epoch))[positions[here] - epoch * n]
-        rows = self.images[picked]
+        rows = self._stored[picked]
         if self._flip:
             bits = np.random.Philox(np.random.SeedSequence([abs(seed), index, _FLIP])).random_raw(size)
             mirrored = (bits >> np.uint64(63)).astype(bool)
@@ -86,6 +97,11 @@ class ImageDataset(Dataset):
         if self.labels is not None:
             batch["labels"] = torch.from_numpy(self.labels[picked])
         return batch
+
+    @property
+    def _stored(self) -> Pixels:
+        """What training sees: (N, H, W, C), uint16 where there are 16 bits."""
+        return self.images if self.values is None else self.values
 
     def _order(self, seed: int, epoch: int) -> npt.NDArray[np.int64]:
         """The training images in the order of one epoch."""
@@ -105,7 +121,7 @@ class ImageDataset(Dataset):
         """Up to `n` held-out images (training ones, where nothing is held out), as `batch` has them, not mirrored."""
         pool = self.train_index if self.nothing_held_out else self.held_out_index
         picked = pool[shuffled(len(pool), seed, _SHOW)[:n]]
-        batch = {"images": as_images(self.images[picked])}
+        batch = {"images": as_images(self._stored[picked])}
         if self.labels is not None:
             batch["labels"] = torch.from_numpy(self.labels[picked])
         return batch
@@ -119,10 +135,13 @@ class ImageDataset(Dataset):
         return ImageSamples(self.images[picked], None if self.labels is None else self.labels[picked])
 
 
-def as_images(rows: Uint8Array) -> Tensor:
-    """uint8 (B, H, W, C) to float32 (B, C, H, W) in [-1, 1], channels-last in memory."""
+def as_images(rows: Pixels) -> Tensor:
+    """uint8 or uint16 (B, H, W, C) to float32 (B, C, H, W) in [-1, 1], channels-last in memory."""
+    middle = np.iinfo(rows.dtype).max / 2
+    # torch computes little with uint16
+    stored = torch.from_numpy(rows if rows.dtype == np.uint8 else rows.astype(np.float32))
     # the permuted view is channels-last already
-    images = torch.from_numpy(rows).permute(0, 3, 1, 2).to(torch.float32).div_(127.5).sub_(1.0)
+    images = stored.permute(0, 3, 1, 2).to(torch.float32).div_(middle).sub_(1.0)
     return images.contiguous(memory_format=torch.channels_last)
 
 

@@ -115,7 +115,7 @@ def inspect_data(source: Any, settings: DataSettings | None = None) -> DataRepor
         return _inspect_text(source)
     if domains.recognises(source):
         return _inspect_domains(source, settings)
-    opened = open_images(source)
+    opened = open_images(source, settings=settings)
     try:
         report = _inspect_images(opened, settings)
     finally:

@@ -9,13 +9,15 @@ import hashlib
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from ganwright.data.decode import EXTENSIONS, Header, Picture
+from ganwright.config import DataSettings
+from ganwright.data.decode import EXTENSIONS, Header, Picture, as_uint8
 from ganwright.data.labels import (
     Labelling,
     Labels,
@@ -25,6 +27,21 @@ from ganwright.data.labels import (
 from ganwright.errors import DataError
 from ganwright.files import hash_bytes
 from ganwright.samples import Uint8Array
+
+
+@dataclass(frozen=True)
+class Belonging:
+    """What a source knows about which of its images belong together.
+
+    Attributes:
+        by: "patient", or "volume" where patients are not known.
+        keys: One key an image; equal keys belong together. They may identify people, and are never stored.
+        how: How they were found, in words that identify no one.
+    """
+
+    by: Literal["patient", "volume"]
+    keys: Sequence[str]
+    how: str
 
 
 class ImageSource(ABC):
@@ -39,6 +56,10 @@ class ImageSource(ABC):
     location: str
     encoded = True
     """Whether images have to be decoded; False where they are arrays already."""
+    bits = 8
+    """Bits of `Picture.pixels`: 8, or 16 where training should see more than 256 levels."""
+    private = False
+    """Whether names of its files may identify people, and must not be stored."""
     _given_labels: Labelling | None = None
 
     @property
@@ -83,7 +104,21 @@ class ImageSource(ABC):
         Raises:
             BrokenImageError: It cannot be read or decoded.
         """
-        return self.picture(i).pixels
+        return as_uint8(self.picture(i).pixels)
+
+    @property
+    def files(self) -> Sequence[str]:
+        """The file each image comes from: its name, unless one file holds several images."""
+        return self.names
+
+    def belonging(self) -> Belonging | None:
+        """Which images belong to one patient or volume; None where the source does not know."""
+        return None
+
+    @property
+    def extra(self) -> dict[str, Any]:
+        """What `DataSpec.extra` should tell of it, as plain values that identify no one."""
+        return {}
 
     def signature(self) -> str | None:
         """A quick hash that changes when the stored data changes, without reading it; or None."""
@@ -127,6 +162,11 @@ class ImageSource(ABC):
         """Names of the classes; empty where there are no labels."""
         return self.labelling.class_names
 
+    @property
+    def labels_from_files(self) -> bool:
+        """Whether labels were found, and not given."""
+        return self._given_labels is None
+
     def labels_digest(self) -> bytes:
         """A digest of labels and class names."""
         labels = b"" if self.labels is None else self.labels.tobytes()
@@ -148,24 +188,32 @@ class ImageSource(ABC):
         """Let go of open files."""
 
 
-def open_images(source: Any, *, labels: Sequence[Any] | npt.NDArray[Any] | None = None) -> ImageSource:
+def open_images(
+    source: Any,
+    *,
+    labels: Sequence[Any] | npt.NDArray[Any] | None = None,
+    settings: DataSettings | None = None,
+) -> ImageSource:
     """Open any set of images: `len()`, `names`, `labels`, `decode(i)`.
 
     Args:
         source: A folder, a zip, tar or tar.gz archive, an .npz or .npy file, one picture file, an array or
             tensor, `(images, labels)`, a bundled set's name, "hf:NAME", or a source already open.
         labels: One value an image, in place of the labels the source has.
+        settings: Window, plane and range of slices, for medical files; None: the defaults.
 
     Raises:
         DataError: There is no such thing, it cannot be read, or it is unsafe.
-        MissingExtraError: "hf:" without the package `datasets`.
+        MissingExtraError: "hf:" without the package `datasets`; medical files without nibabel or pydicom.
     """
-    from ganwright.data import archives, arrays, catalog, filesets, huggingface  # they build on this module
+    # they build on this module
+    from ganwright.data import archives, arrays, catalog, filesets, huggingface
+    from ganwright.data.medical import source as medical
 
     if isinstance(source, ImageSource):
         return source.with_labels(labels)
     if isinstance(source, tuple) and len(source) == 2:
-        return open_images(source[0], labels=source[1] if labels is None else labels)
+        return open_images(source[0], labels=source[1] if labels is None else labels, settings=settings)
     if huggingface.is_dataset(source):
         return huggingface.HuggingFaceSource(source, "dataset").with_labels(labels)
     if isinstance(source, str) and source.startswith(huggingface.PREFIX):
@@ -173,8 +221,10 @@ def open_images(source: Any, *, labels: Sequence[Any] | npt.NDArray[Any] | None 
     if not isinstance(source, str | os.PathLike):
         return arrays.ArraySource(arrays.to_numpy(source)).with_labels(labels)
     path, name = catalog.find(source)
-    if path.is_dir():
-        found: ImageSource = filesets.FolderSource(path)
+    if medical.recognises(path):
+        found: ImageSource = medical.MedicalSource(path, settings or DataSettings())
+    elif path.is_dir():
+        found = filesets.FolderSource(path)
     elif path.suffix.lower() in EXTENSIONS:
         found = filesets.FolderSource(path.parent, only=[path.name])
     elif path.suffix.lower() in (".npz", ".npy"):

@@ -41,6 +41,7 @@ class DataSpec:
         resolution: Height and width of images, in pixels (0 where it does not apply).
         channels: 1 (grey) or 3 (RGB) (0 where it does not apply); of pairs and domains, those of the input (A).
         class_names: Names of the classes, empty for unlabelled data.
+        bits: Bits of the images trained on: 8, or 16 for medical ones. What evaluation sees has 8.
         extra: What one data kind alone needs (a text's vocabulary size and length, say).
     """
 
@@ -51,6 +52,7 @@ class DataSpec:
     resolution: int = 0
     channels: int = 0
     class_names: tuple[str, ...] = ()
+    bits: int = 8
     extra: dict[str, Any] = field(default_factory=dict)
 
     @property

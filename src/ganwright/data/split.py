@@ -32,10 +32,14 @@ def held_out_mask(hashes: npt.NDArray[np.uint8], share: float, seed: int) -> npt
         raise SettingsError(
             f"A held-out share of {share} is impossible.", where="held_out", fix=f"choose 0 to {MAX_HELD_OUT}"
         )
+    return draws(hashes, seed) < share
+
+
+def draws(hashes: npt.NDArray[np.uint8], seed: int) -> npt.NDArray[np.float64]:
+    """A number in [0, 1) for each sample (N,), a function of its hash (N, 16) and the seed alone."""
     key = hashlib.blake2b(str(seed).encode(), digest_size=32).digest()
-    draws = [hashlib.blake2b(row.tobytes(), digest_size=8, key=key).digest() for row in hashes]
-    uniform = np.frombuffer(b"".join(draws), ">u8") / 2.0**64
-    return uniform < share
+    drawn = [hashlib.blake2b(row.tobytes(), digest_size=8, key=key).digest() for row in hashes]
+    return np.frombuffer(b"".join(drawn), ">u8") / 2.0**64
 
 
 def duplicates(hashes: npt.NDArray[np.uint8]) -> int:
