@@ -15,6 +15,7 @@ from ganwright.config import DataSettings
 from ganwright.console import console
 from ganwright.data import domains, single, text
 from ganwright.data.images import ImageDataset, image_dataset, require_enough
+from ganwright.data.patches import open_patches
 from ganwright.data.sources import open_images
 from ganwright.data.spec import DataKind, Dataset
 from ganwright.errors import DataError
@@ -40,7 +41,8 @@ class Opener:
 def _open_images(source: Any, settings: DataSettings, *, seed: int) -> Dataset:
     opened = open_images(source)
     try:
-        return image_dataset(opened, settings, seed=seed)
+        make = open_patches if settings.crop == "random" else image_dataset
+        return make(opened, settings, seed=seed)
     finally:
         if opened is not source:
             opened.close()

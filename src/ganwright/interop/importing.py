@@ -25,6 +25,7 @@ from ganwright.interop.licences import notice_for
 from ganwright.interop.nvidia import OfficialCheckpoint, tensors, understand, walk
 from ganwright.interop.r3gan import r3gan_from_state
 from ganwright.interop.restricted import CheckpointImportError, Inert
+from ganwright.interop.sr_checkpoints import plain_state, sr_from_state
 from ganwright.recipes.base import Recipe
 from ganwright.run import Run
 from ganwright.training.checkpoint import TrainingParts, save_checkpoint
@@ -60,7 +61,8 @@ def import_checkpoint(path: str | Path, out: str | Path | None = None, *, quiet:
     """Make a run of an official network file, without running anything in it.
 
     Args:
-        path: A `.pkl` of NVIDIA's stylegan2-ada-pytorch or stylegan3 repository, or a snapshot of R3GAN's.
+        path: A `.pkl` of NVIDIA's stylegan2-ada-pytorch or stylegan3 repository, a snapshot of R3GAN's, or a state dict
+            of a generator for super-resolution (see `sr_checkpoints`).
         out: The run folder; None: `runs/<file's name>-imported`.
         quiet: Do not print what was found, nor the licence notice.
 
@@ -99,6 +101,9 @@ def import_checkpoint(path: str | Path, out: str | Path | None = None, *, quiet:
 def _translate(content: Any, name: str, fingerprint: str) -> Foreign:
     if _is_r3gan(content):
         return _from_r3gan(content, name, fingerprint)
+    state = plain_state(content)
+    if state is not None:
+        return _from_super_resolution(state, name, fingerprint)
     return _from_nvidia(understand(content), name, fingerprint)
 
 
@@ -137,6 +142,15 @@ def _from_r3gan(content: Any, name: str, fingerprint: str) -> Foreign:
     classes = tuple(str(k) for k in range(found.num_classes))
     data = DataSpec(kind, name, 0, fingerprint, found.resolution, found.channels, classes)
     return Foreign("R3GAN", settings, data, found.generator, live.generator, found.discriminator)
+
+
+def _from_super_resolution(state: Mapping[str, Tensor], name: str, fingerprint: str) -> Foreign:
+    found = sr_from_state(state)
+    side = 24 * max(4, found.settings["upscale"])  # of the crops that fine-tuning would begin with
+    settings = resolve(found.recipe, {**found.settings, "resolution": side, "channels": str(found.channels)})
+    data = DataSpec(DataKind.IMAGES, name, 0, fingerprint, side, found.channels)
+    notes = ("The file holds a generator alone; fine-tuning begins with a fresh discriminator.",)
+    return Foreign(found.origin, settings, data, found.state, found.state, None, notes)
 
 
 def _recipe(foreign: Foreign) -> Recipe:

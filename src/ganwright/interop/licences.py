@@ -9,6 +9,12 @@ _NVIDIA = (
     "CC BY-NC-SA 4.0). Importing changes none of this: it holds for the imported run and what is fine-tuned from it."
 )
 
+_PUBLISHER = (
+    "Licence: ask the publisher of these weights for their terms; the code of {code} is under {licence}, which says "
+    "nothing of weights that somebody else trained. The training images have terms of their own. Importing changes "
+    "none of this: it holds for the imported run and what is fine-tuned from it."
+)
+
 _NOTICES = {
     "stylegan2-ada-pytorch": _NVIDIA.format(code="stylegan2-ada-pytorch"),
     "stylegan3": _NVIDIA.format(code="stylegan3"),
@@ -17,9 +23,14 @@ _NOTICES = {
         "NVIDIA Source Code License (research and evaluation only). The training images have terms of their own. "
         "Importing changes none of this: it holds for the imported run and what is fine-tuned from it."
     ),
+    "SRGAN (leftthomas)": _PUBLISHER.format(code="leftthomas/SRGAN", licence="the MIT licence"),
+    "MSRResNet (BasicSR)": _PUBLISHER.format(code="BasicSR", licence="the Apache licence 2.0"),
+    "RRDBNet (BasicSR)": _PUBLISHER.format(code="BasicSR", licence="the Apache licence 2.0"),
+    "RRDBNet (ESRGAN)": _PUBLISHER.format(code="ESRGAN", licence="the Apache licence 2.0"),
+    "RRDBNet (ESRGAN, old)": _PUBLISHER.format(code="ESRGAN", licence="the Apache licence 2.0"),
 }
 
 
 def notice_for(origin: str) -> str:
-    """The notice for files of this origin: "stylegan2-ada-pytorch", "stylegan3" or "R3GAN"."""
+    """The notice for files of this origin: `Foreign.origin`."""
     return _NOTICES[origin]

@@ -26,6 +26,8 @@ _BUILT_IN_MODULES = (
     "ganwright.recipes.attribute_gan",
     "ganwright.recipes.infogan",
     "ganwright.recipes.r3gan",
+    "ganwright.recipes.srgan",
+    "ganwright.recipes.denoise_gan",
 )
 """Modules with a `RECIPES` list; a new recipe is one new file and one line here."""
 

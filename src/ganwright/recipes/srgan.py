@@ -27,7 +27,7 @@ from ganwright.recipes.restoration import Damaged, RestorationSettings, Restorer
 class SRGANSettings(RestorationSettings):
     """Every knob of `SRGAN`."""
 
-    upscale: Literal[2, 4] = 4
+    upscale: Literal[1, 2, 3, 4, 8] = 4
     """How many times as large pictures become; training images are made as many times smaller, by bicubic filtering."""
     network: Literal["srresnet", "rrdb", "msrresnet"] = "srresnet"
     """G: SRGAN's; ESRGAN's; or SRGAN's without norms, as BasicSR publishes it."""
@@ -88,12 +88,22 @@ class SRGAN(Restorer):
         return {"bicubic": upsample(inputs, self.scale)}
 
 
+SCALES = {"srresnet": (2, 4, 8), "msrresnet": (2, 3, 4, 8), "rrdb": (1, 2, 4, 8)}
+"""What each network can enlarge; rrdb at 8 has `upsamplings` 3."""
+
+
 def make_generator(s: SRGANSettings, channels: int) -> nn.Module:
     """G as the settings say.
 
     Raises:
-        SettingsError: rrdb's doublings do not give the scale.
+        SettingsError: The network cannot enlarge so many times.
     """
+    if s.upscale not in SCALES[s.network]:
+        raise SettingsError(
+            f"{s.network} cannot enlarge {s.upscale} times.",
+            where="upscale",
+            fix="choose " + ", ".join(map(str, SCALES[s.network])),
+        )
     if s.network == "srresnet":
         return SRResNet(channels, s.upscale, s.width_g, s.blocks, s.trunk, s.final)
     if s.network == "msrresnet":
