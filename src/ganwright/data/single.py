@@ -72,7 +72,7 @@ class SingleImageDataset(Dataset):
         self._known = None if known is None else torch.from_numpy(known.astype(np.float32)[None, None])
 
     def batch(self, index: int, size: int, *, seed: int) -> Batch:
-        """`images` float32 (B, C, H, W) in [-1, 1]: the picture `size` times; `known` (B, 1, H, W), 1 or 0, if masked."""
+        """`images` float32 (B, C, H, W) in [-1, 1]: the picture; `known` (B, 1, H, W), 0 or 1, if masked."""
         repeated = self._tensor.repeat(size, 1, 1, 1)
         batch = {"images": repeated.contiguous(memory_format=torch.channels_last)}
         if self._known is not None:

@@ -242,6 +242,14 @@ class Recipe(nn.Module, ABC):
         """The stages of a run of `steps` steps, in order; their steps add up to `steps`."""
         return (Stage("train", steps),)
 
+    def finished(self) -> str:
+        """Why nothing is left to be done before the planned steps are, in a few words; "" while there is.
+
+        Asked after each logged step and when a run is resumed, so what it depends on must be in buffers; the first
+        process decides for all.
+        """
+        return ""
+
     def latent_space(self) -> LatentSpace | None:
         """The generator's latent space, for recipes that have one; used in `eval` mode without gradients."""
         return None

@@ -206,6 +206,8 @@ def _ending(records: Sequence[Record], events: Sequence[Record], last_step: int,
     turns = [e for e in events if e.get("event") in ("finished", "stopped", "resumed")]
     last = turns[-1] if turns else None
     if last is not None and last["event"] == "finished":
+        if last.get("reason", "finished") != "finished":
+            return Ending("finished", f"It finished at step {int(last['step']):,}: {last['reason']}.")
         return Ending("finished", f"It finished as planned, after {int(last['step']):,} steps.")
     if last is not None and last["event"] == "stopped":
         why = {

@@ -123,12 +123,12 @@ class Training:
         if journal and state.step == 0:
             journal.real_sheet(train.seed)
             journal.grid(0)
-        stop = ""
+        stop, early = "", self._finished_early()
         with (
             StopSignal() as signal,
             progress(f"training {self.settings.info.name}", train.steps, done=state.step, quiet=not journal) as advance,
         ):
-            while state.step < train.steps and not stop:
+            while state.step < train.steps and not (stop or early):
                 due = self.calendar.due(state.step + 1)
                 ctx.begin_step(state.step, logging=due.log)
                 self.rates.set(state.step)
@@ -139,8 +139,9 @@ class Training:
                 state.position = self.stream.position
                 state.seconds = time.monotonic() - session_start
                 stop = self._stop_wanted(signal.requested, due.log)
+                early = self._finished_early() if due.log else ""
 
-                if stop == "time":  # the end of the run: everything that the last step has
+                if stop == "time" or early:  # the end of the run: everything that the last step has
                     due = self.calendar.due(train.steps)
                 if journal:
                     journal.count_step()
@@ -158,10 +159,16 @@ class Training:
                     self._save()
                 advance()
         if journal:
-            reason = stop or "finished"
-            event = "finished" if reason == "finished" else "stopped"
-            journal.event(state.step, event, reason=reason, seconds=round(state.seconds, 1))
+            reason = stop or early or "finished"
+            journal.event(state.step, "stopped" if stop else "finished", reason=reason, seconds=round(state.seconds, 1))
         return stop or "finished"
+
+    def _finished_early(self) -> str:
+        """Why the recipe has nothing left to do, or ""; the same in all processes."""
+        if self.state.step == 0:
+            return ""
+        why = self.recipe.finished()
+        return why if self.fabric.world_size == 1 else str(self.fabric.broadcast(why))
 
     def _evaluate(self) -> None:
         """Measure on rank 0; the schedule and the best checkpoint follow what was measured."""
