@@ -26,7 +26,7 @@ class R3GANSettings(AugmentSettings):
     latent_dim: int = 64
     """Numbers in a latent vector, standard normal."""
     width: int = 256
-    """Maps of both networks at coarse resolutions (the paper: 768, on ImageNet 1536; on a CPU try 48 to 96)."""
+    """Maps of both networks at coarse resolutions (the paper: 768, on ImageNet 1536; on a CPU try 32 to 64)."""
     taper_after: int = 32
     """Finest resolution, in pixels, with `width` maps; with each doubling beyond it they are halved."""
     expansion: int = 2
@@ -42,8 +42,8 @@ class R3GANSettings(AugmentSettings):
 
     # Objective
     gamma: float | None = None
-    """Weight γ of both penalties at the start: larger for harder or larger images (the paper's best: 0.05 to 0.5 at 32
-    pixels, 1 to 2 at 64, 150 at 256). None: 2 · (resolution / 64)³, which passes near them."""
+    """Weight γ of both penalties at the start. The paper's best: 0.05 to 0.5 at 32 pixels, 1 to 2 at 64, 150 at 256.
+    None: 2 · (resolution / 64)³, but at least 5, since in short runs a smaller one lets the discriminator win."""
     gamma_decay: float = 0.1
     """γ falls to this share of itself during the burn-in."""
 
@@ -115,7 +115,7 @@ def cosine(through: float, start: float, end: float) -> float:
 
 def gamma_at_start(s: R3GANSettings, resolution: int) -> float:
     """The weight γ as set, or by the rule of `R3GANSettings.gamma`."""
-    return 2 * (resolution / 64) ** 3 if s.gamma is None else s.gamma
+    return max(5.0, 2 * (resolution / 64) ** 3) if s.gamma is None else s.gamma
 
 
 def network_plan(s: R3GANSettings, data: DataSpec) -> R3GANPlan:
