@@ -29,6 +29,8 @@ from typing import Any
 import numpy as np
 
 SMALL = {"width_g": 32, "width_d": 32}
+RESNET = {"width_g": 16, "width_d": 16, "d_steps": 1}
+"""Networks and steps that a CPU core trains for a thousand steps or more within minutes."""
 STYLE = {"channel_base": 1024, "channel_max": 64}
 
 
@@ -46,8 +48,8 @@ class Study:
 
 SYNTHESIS: dict[str, tuple[str, dict[str, Any]]] = {
     "dcgan": ("dcgan", SMALL),
-    "sngan": ("sngan", {**SMALL, "d_steps": 2}),
-    "ss-gan": ("ss-gan", {**SMALL, "d_steps": 2}),
+    "sngan": ("sngan", RESNET),
+    "ss-gan": ("ss-gan", RESNET),
     "attribute-gan": ("attribute-gan", SMALL),
     "infogan": ("infogan", SMALL),
     "e-gan": ("e-gan", SMALL),
@@ -59,9 +61,9 @@ STUDIES: dict[str, Study] = {
     "synthesis-facades": Study("facades", SYNTHESIS, common={"resolution": 64, "batch_size": 16, "flip": True}),
     "ss-gan": Study(
         "cifar",
-        {"sngan": ("sngan", {**SMALL, "d_steps": 2}), "ss-gan": ("ss-gan", {**SMALL, "d_steps": 2})},
+        {"sngan": ("sngan", RESNET), "ss-gan": ("ss-gan", RESNET)},
         base="sngan",
-        common={"resolution": 32, "batch_size": 64},
+        common={"resolution": 32, "batch_size": 32},
     ),
     "ada": Study(
         "cifar",
