@@ -105,9 +105,10 @@ def split_groups(grouping: Grouping, hashes: Hashes, share: float, seed: int) ->
     """
     tokens = _tokens(grouping.groups, hashes)  # (G, 16)
     held_out_groups = held_out_mask(tokens, share, seed)
-    if grouping.by != "image" and share > 0 and len(tokens) > 1:
+    if grouping.by != "image" and share > 0 and len(tokens):
         drawn = draws(tokens, seed)
-        held_out_groups[drawn.argmin()], held_out_groups[drawn.argmax()] = True, False
+        held_out_groups[drawn.argmin()] = True
+        held_out_groups[drawn.argmax()] = False  # last: of a single group nothing is held out
     held_out = held_out_groups[grouping.groups]
     record = {
         "by": grouping.by,
@@ -118,7 +119,8 @@ def split_groups(grouping: Grouping, hashes: Hashes, share: float, seed: int) ->
     }
     notes = []
     if grouping.by != "image":
-        notes.append(f"{grouping.count} groups of {len(held_out)} images: {grouping.how}")
+        plural = "s" if grouping.count != 1 else ""
+        notes.append(f"{len(held_out)} images in {grouping.count} group{plural}: {grouping.how}")
         notes.append(f"{record['held_out_groups']} groups ({record['held_out']} images) are held out, none is parted")
         if share > 0 and len(tokens) < 2:
             notes.append("nothing is held out: all images belong to one group")

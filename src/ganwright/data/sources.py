@@ -115,6 +115,10 @@ class ImageSource(ABC):
         """Which images belong to one patient or volume; None where the source does not know."""
         return None
 
+    def told(self) -> dict[str, Any]:
+        """What `ganwright data` says beside the usual figures, by name."""
+        return {}
+
     @property
     def extra(self) -> dict[str, Any]:
         """What `DataSpec.extra` should tell of it, as plain values that identify no one."""

@@ -130,7 +130,8 @@ def cut(array: npt.NDArray[Any], k: int, plane: Plane | None) -> npt.NDArray[Any
     """Slice `k` of an array (X, Y, Z) as a picture, or frame `k` of frames."""
     if plane is None:
         return cast(npt.NDArray[Any], array[k])
-    return cast(npt.NDArray[Any], np.take(array, k, axis=PLANES.index(plane)).T[::-1, ::-1])
+    where = tuple(k if name == plane else slice(None) for name in PLANES)
+    return array[where].T[::-1, ::-1]  # a view: np.take would copy the whole volume
 
 
 def uncut(pictures: npt.NDArray[Any], plane: Plane | None) -> npt.NDArray[Any]:
