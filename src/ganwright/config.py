@@ -23,6 +23,15 @@ class DataSettings:
     cut from the picture at native size each time it is drawn (super-resolution, denoising)."""
     flip: bool = False
     """Mirror half of the training images left to right."""
+    jitter: float = 1.0
+    """Training images are enlarged by this factor, and a random square of `resolution` pixels is cut out, the same of
+    both images of a pair (pix2pix and CycleGAN: 286 / 256); 1: they are used whole."""
+    pair_direction: Literal["a2b", "b2a"] = "a2b"
+    """Pairs: a2b turns A (the left half, the first folder) into B, b2a turns B into A."""
+    channels_in: Literal["auto", "1", "2", "3", "4"] = "auto"
+    """Pairs and domains: channels of inputs (of domain A), 4 being RGB and alpha or four bands; auto: as found."""
+    channels_out: Literal["auto", "1", "2", "3", "4"] = "auto"
+    """Pairs and domains: channels of targets (of domain B)."""
     held_out: float = 0.1
     """Share of the samples kept out of training, chosen by a hash of their content and the seed, in [0, 0.9]."""
     mask: str = ""

@@ -63,12 +63,14 @@ class Rows:
         channels_first: Whether it is (N, C, H, W).
         scale: Float values are multiplied by this …
         shift: … after this was added.
+        bands: Keep a fourth channel (and allow a second) instead of laying the image on white by it.
     """
 
     array: Array
     channels_first: bool
     scale: float = 1.0
     shift: float = 0.0
+    bands: bool = False
 
     @property
     def height(self) -> int:
@@ -84,14 +86,14 @@ class Rows:
     def mode(self) -> str:
         """What Pillow would call the images."""
         c = 1 if self.array.ndim == 3 else self.array.shape[1 if self.channels_first else 3]
-        return {1: "L", 3: "RGB", 4: "RGBA"}[c]
+        return {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}[c]
 
     def row(self, i: int) -> Array:
         """Image `i` as stored."""
         return np.asarray(self.array[i])
 
     def decode(self, raw: bytes) -> Uint8Array:
-        """Stored bytes of one image to uint8 (H, W, 1 or 3)."""
+        """Stored bytes of one image to uint8 (H, W, 1 or 3), or up to 4 with `bands`."""
         image: Array = np.frombuffer(raw, self.array.dtype).reshape(self.array.shape[1:])
         if image.ndim == 2:
             image = image[..., None]
@@ -103,28 +105,29 @@ class Rows:
             image = scale_uint16(image)
         elif image.dtype.kind == "f":
             image = np.round((image.astype(np.float64) + self.shift) * self.scale).astype(np.uint8)
-        return np.ascontiguousarray(on_white(image) if image.shape[-1] == 4 else image)
+        return np.ascontiguousarray(on_white(image) if image.shape[-1] == 4 and not self.bands else image)
 
 
-def as_images(array: Array, location: str) -> Rows:
+def as_images(array: Array, location: str, *, bands: bool = False) -> Rows:
     """Recognise the layout and the range of values.
 
     Raises:
         DataError: Shape, type or range fit no known form.
     """
-    fix = "give uint8 (N, H, W, C), or float (N, C, H, W) in [-1, 1] or [0, 1]; C is 1, 3 or 4"
+    known = (1, 2, 3, 4) if bands else (1, 3, 4)
+    fix = "give uint8 (N, H, W, C), or float (N, C, H, W) in [-1, 1] or [0, 1]; C is " + ", ".join(map(str, known))
     if array.ndim not in (3, 4) or 0 in array.shape:
         raise DataError(f"An array of shape {array.shape} holds no images.", where=location, fix=fix)
     last, first = (
-        array.ndim == 3 or array.shape[3] in (1, 3, 4),
-        array.ndim == 4 and array.shape[1] in (1, 3, 4),
+        array.ndim == 3 or array.shape[3] in known,
+        array.ndim == 4 and array.shape[1] in known,
     )
     if not (last or first):
         raise DataError(f"An array of shape {array.shape} has no channel axis.", where=location, fix=fix)
     floating = array.dtype.kind == "f"
     channels_first = first and (floating or not last)
     if array.dtype == np.uint8 or array.dtype == np.uint16 or array.dtype == bool:
-        return Rows(array, channels_first)
+        return Rows(array, channels_first, bands=bands)
     if not floating:
         raise DataError(f"Images of type {array.dtype} have no agreed range.", where=location, fix=fix)
     low, high = math.inf, -math.inf
@@ -134,9 +137,9 @@ def as_images(array: Array, location: str) -> Rows:
         if not (math.isfinite(low) and math.isfinite(high)):
             raise DataError("The array holds NaN or infinite values.", where=location, fix=fix)
     if low >= 0 and high <= 1:
-        return Rows(array, channels_first, scale=255.0)
+        return Rows(array, channels_first, 255.0, bands=bands)
     if low >= -1 and high <= 1:
-        return Rows(array, channels_first, scale=127.5, shift=1.0)
+        return Rows(array, channels_first, 127.5, 1.0, bands)
     raise DataError(f"Float images must lie in [-1, 1] or [0, 1], not {low:g} … {high:g}.", where=location, fix=fix)
 
 
@@ -150,6 +153,7 @@ class ArraySource(ImageSource):
         location: Where it came from.
         format: What the inspection calls it.
         stamp: A quick hash of the file it is mapped from.
+        bands: Four channels (and two, which are allowed then) stay as they are, for recipes that take so many.
 
     Raises:
         DataError: The array holds no images in one of these forms.
@@ -165,11 +169,17 @@ class ArraySource(ImageSource):
         location: str = "array",
         format: str = "array",
         stamp: str | None = None,
+        bands: bool = False,
     ) -> None:
-        self._rows = as_images(array, location)
+        self._rows = as_images(array, location, bands=bands)
         self.name, self.location, self._format, self._stamp = name, location, format, stamp
         self._names = [f"{i:06d}" for i in range(len(array))]
         self._extra_notes: list[str] = []
+
+    @property
+    def bands(self) -> int:
+        """Channels of the array's images."""
+        return len(self._rows.mode)
 
     @property
     def names(self) -> Sequence[str]:
@@ -181,7 +191,7 @@ class ArraySource(ImageSource):
         return self._rows.row(i).tobytes()
 
     def picture_of(self, raw: bytes, i: int) -> Picture:
-        """The pixels of image `i` as uint8 (H, W, 1 or 3)."""
+        """The pixels of image `i` as uint8 (H, W, 1 or 3), or up to 4 with `bands`."""
         return Picture(self._rows.decode(raw), self._rows.mode, self._format)
 
     def header(self, i: int) -> Header:

@@ -104,6 +104,25 @@ def decode_picture(raw: bytes, name: str) -> Picture:
         return Picture(np.ascontiguousarray(pixels), mode, kind)
 
 
+def decode_with_alpha(raw: bytes, name: str) -> Picture:
+    """Decode one picture file with its transparency: uint8 (H, W, 2 or 4), opaque where it has none.
+
+    Raises:
+        BrokenImageError: See `decode_picture`.
+        DataError: See `decode_picture`.
+    """
+    plain = decode_picture(raw, name)
+    with _named_errors(name), Image.open(BytesIO(raw), formats=FORMATS) as image:
+        if not image.has_transparency_data:
+            opaque = np.full_like(plain.pixels[..., :1], 255)
+            return Picture(np.concatenate([plain.pixels, opaque], axis=-1), plain.mode, plain.format)
+        bands = np.asarray(image.convert("LA" if plain.pixels.shape[-1] == 1 else "RGBA"))
+        orientation = int(image.getexif().get(_ORIENTATION, 1))
+    if orientation in range(2, 9):
+        bands = np.concatenate([_upright(bands[..., :-1], orientation), _upright(bands[..., -1:], orientation)], -1)
+    return Picture(np.ascontiguousarray(bands), plain.mode, plain.format)
+
+
 @contextlib.contextmanager
 def _named_errors(name: str) -> Iterator[None]:
     try:
@@ -178,9 +197,10 @@ def fit(pixels: Pixels, resolution: int, channels: int) -> Pixels:
     """Bring a picture to the training size: the central square, by Pillow's antialiased bicubic filter.
 
     Args:
-        pixels: uint8 or uint16 (H, W, 1 or 3).
+        pixels: uint8 or uint16 (H, W, 1 to 4).
         resolution: Height and width wanted; 0: the native size is kept.
-        channels: 1 or 3. Colour becomes grey by ITU-R 601 luma, grey becomes colour by repetition.
+        channels: 1 or 3. Colour becomes grey by ITU-R 601 luma, grey becomes colour by repetition. Two and four bands
+            are kept as they are.
 
     Returns:
         (resolution, resolution, channels), of the same type.
@@ -188,6 +208,8 @@ def fit(pixels: Pixels, resolution: int, channels: int) -> Pixels:
     if pixels.dtype == np.uint16:
         return _fit_uint16(pixels, resolution, channels)
     h, w, c = pixels.shape
+    if c in (2, 4):  # by bands: Pillow would take the last for alpha, and weigh the others by it
+        return np.concatenate([fit(pixels[..., k : k + 1], resolution, 1) for k in range(c)], axis=-1)
     if c == 3 and channels == 1:
         pixels = np.asarray(Image.fromarray(pixels).convert("L"))[..., None]
     if resolution and (h, w) != (resolution, resolution):

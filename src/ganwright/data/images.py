@@ -12,6 +12,7 @@ from torch import Tensor
 from ganwright.config import DataSettings
 from ganwright.data.decode import Pixels
 from ganwright.data.groups import by_image, split_groups
+from ganwright.data.jitter import Jitter
 from ganwright.data.pack import prepare
 from ganwright.data.prepared import Prepared
 from ganwright.data.sources import ImageSource
@@ -20,8 +21,8 @@ from ganwright.data.split import duplicates, shuffled
 from ganwright.errors import DataError
 from ganwright.samples import ImageSamples, Uint8Array
 
-_ORDER, _FLIP, _SHOW = 1, 2, 3
-"""Streams of random numbers: data order, mirroring, samples to look at."""
+_ORDER, _SHOW = 1, 3
+"""Streams of random numbers: data order, samples to look at."""
 
 
 class ImageDataset(Dataset):
@@ -52,7 +53,7 @@ class ImageDataset(Dataset):
         self.train_index: npt.NDArray[np.int64] = np.flatnonzero(~split.held_out)
         self.held_out_index: npt.NDArray[np.int64] = np.flatnonzero(split.held_out)
         self.notes += split.notes
-        self._flip = settings.flip
+        self._jitter = Jitter(settings.jitter, settings.flip)
         self._orders: dict[tuple[int, int], npt.NDArray[np.int64]] = {}
         if self.duplicates:
             self.notes.append(f"{self.duplicates} images are exact copies of others")
@@ -88,11 +89,8 @@ class ImageDataset(Dataset):
         for epoch in np.unique(epochs):
             here = epochs == epoch
             picked[here] = self._order(seed, int(epoch))[positions[here] - epoch * n]
-        rows = self._stored[picked]
-        if self._flip:
-            bits = np.random.Philox(np.random.SeedSequence([abs(seed), index, _FLIP])).random_raw(size)
-            mirrored = (bits >> np.uint64(63)).astype(bool)
-            rows[mirrored] = rows[mirrored, :, ::-1]
+        draws = self._jitter.draw(size, self.spec.resolution, seed, index)
+        rows = self._jitter.apply(self._stored[picked], draws)
         batch = {"images": as_images(rows)}
         if self.labels is not None:
             batch["labels"] = torch.from_numpy(self.labels[picked])

@@ -13,7 +13,7 @@ from rich.markup import escape
 
 from ganwright.config import DataSettings
 from ganwright.console import console
-from ganwright.data import domains, single, text
+from ganwright.data import domains, pairs, single, text
 from ganwright.data.images import ImageDataset, image_dataset, require_enough
 from ganwright.data.patches import open_patches
 from ganwright.data.sources import open_images
@@ -39,7 +39,7 @@ class Opener:
 
 
 def _open_images(source: Any, settings: DataSettings, *, seed: int) -> Dataset:
-    opened = open_images(source)
+    opened = open_images(source, settings=settings)
     try:
         make = open_patches if settings.crop == "random" else image_dataset
         return make(opened, settings, seed=seed)
@@ -50,6 +50,7 @@ def _open_images(source: Any, settings: DataSettings, *, seed: int) -> Dataset:
 
 OPENERS = [
     Opener(frozenset({DataKind.DOMAINS}), domains.recognises, domains.open_domains),
+    Opener(frozenset({DataKind.PAIRS}), pairs.recognises, pairs.open_pairs),
     Opener(frozenset({DataKind.TEXT}), text.recognises, text.open_text),
     Opener(frozenset({DataKind.SINGLE_IMAGE}), single.recognises, single.open_single),
     # Last: everything else is taken for a set of images.

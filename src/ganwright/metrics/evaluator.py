@@ -17,6 +17,7 @@ import torch
 from ganwright.config import EvalSettings
 from ganwright.data.arrays import ArraySource
 from ganwright.data.decode import pixel_hash
+from ganwright.data.domains import DomainsDataset
 from ganwright.data.images import ImageDataset
 from ganwright.data.spec import DataKind, Dataset
 from ganwright.errors import MetricError
@@ -242,11 +243,27 @@ def _of_images(dataset: Dataset, settings: EvalSettings, **how: Any) -> RunEvalu
     return Evaluator(dataset, settings, **how) if isinstance(dataset, ImageDataset) else None
 
 
+def _of_pairs(dataset: Dataset, settings: EvalSettings, **how: Any) -> RunEvaluator:
+    from ganwright.metrics.pair_evaluator import PairEvaluator
+
+    return PairEvaluator(dataset, settings, **how)
+
+
+def _of_domains(dataset: Dataset, settings: EvalSettings, **how: Any) -> RunEvaluator | None:
+    from ganwright.metrics.domain_evaluator import DomainEvaluator  # it builds on this module
+
+    return DomainEvaluator(dataset, settings, **how) if isinstance(dataset, DomainsDataset) else None
+
+
 _MEASURED_AS = {
     DataKind.IMAGES: "images",
     DataKind.LABELLED_IMAGES: "images",
     DataKind.PAIRS: "pairs",
     DataKind.DOMAINS: "domains",
 }
-_EVALUATORS: dict[str, Callable[..., RunEvaluator | None]] = {"images": _of_images}
+_EVALUATORS: dict[str, Callable[..., RunEvaluator | None]] = {
+    "images": _of_images,
+    "pairs": _of_pairs,
+    "domains": _of_domains,
+}
 """How samples are evaluated, by `Recipe.measured_as`."""

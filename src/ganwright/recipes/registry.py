@@ -26,8 +26,11 @@ _BUILT_IN_MODULES = (
     "ganwright.recipes.attribute_gan",
     "ganwright.recipes.infogan",
     "ganwright.recipes.r3gan",
+    "ganwright.recipes.pix2pix",
+    "ganwright.recipes.cyclegan",
     "ganwright.recipes.srgan",
     "ganwright.recipes.denoise_gan",
+    "ganwright.recipes.deep_image_prior",
 )
 """Modules with a `RECIPES` list; a new recipe is one new file and one line here."""
 

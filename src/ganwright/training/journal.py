@@ -104,6 +104,7 @@ class Journal:
         self.settings, self.eval_samples = settings, eval_samples
         self._since = time.monotonic()
         self._steps_since = 0
+        self._baselines_said = False
         if recipe.directions and dataset.nothing_held_out:
             console.print(
                 "[yellow]nothing is held out: samples and evaluations show training data, "
@@ -179,11 +180,20 @@ class Journal:
             for logger in self.loggers:
                 values = {f"metrics/{name}": estimate.value for name, estimate in estimates.items()}
                 logger.log({**values, **scalars}, step)
-            if estimates:
-                console.print(f"step {step}: " + ", ".join(str(e) for e in estimates.values()), markup=False)
+            self._say(step, estimates)
         self._tell(self.doctor.after_evaluation(step, estimates))
         self._since += time.monotonic() - started  # throughput is the steps' own
         return estimates
+
+    def _say(self, step: int, estimates: Evaluation) -> None:
+        """Print what was measured; baselines (`<metric>:<baseline>`) once, since they stay as they are."""
+        own = [str(e) for name, e in estimates.items() if ":" not in name]
+        beside = [str(e) for name, e in estimates.items() if ":" in name]
+        if own:
+            console.print(f"step {step}: " + ", ".join(own), markup=False)
+        if beside and not self._baselines_said:
+            console.print("beside: " + ", ".join(beside), markup=False)
+            self._baselines_said = True
 
     def event(self, step: int, kind: str, **values: Any) -> None:
         """Write an event to the log."""

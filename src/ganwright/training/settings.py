@@ -170,6 +170,7 @@ _AT_LEAST: dict[str, float] = {
 }
 _WITHIN: dict[str, tuple[float, float]] = {
     "held_out": (0.0, 0.9),
+    "jitter": (1.0, 4.0),
     "lr_decay_from": (0.0, 0.999),
     "plateau_factor": (1e-6, 0.999999),
 }
