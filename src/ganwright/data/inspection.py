@@ -16,15 +16,19 @@ from rich.table import Table
 
 from ganwright.config import DataSettings
 from ganwright.data import domains, single, text
-from ganwright.data.decode import BrokenImageError, pixel_hash
+from ganwright.data.decode import BrokenImageError, as_uint8, pixel_hash
+from ganwright.data.groups import split_groups
+from ganwright.data.perceptual_hash import BYTES, near_duplicate_groups, perceptual_hash
+from ganwright.data.prepared import Prepared, known_groups, with_groups
 from ganwright.data.probe import choose_resolution
 from ganwright.data.sources import ImageSource, open_images, printable
 from ganwright.data.spec import DataKind
-from ganwright.data.split import held_out_mask
 from ganwright.data.stream import over
 from ganwright.errors import DataError
 
 _FEW_IMAGES = 1000
+_FEW_COMPARED = 5000
+"""Of more images, near-duplicates are not looked for here: the time grows with the square of their number."""
 _IMBALANCE = 5.0
 _SHOWN = 20
 
@@ -134,6 +138,8 @@ class _Seen:
     mode: str = ""
     format: str = ""
     hash: bytes = b""
+    look: bytes = b""
+    limits: tuple[int, int] = (0, 0)
     reason: str = ""
 
 
@@ -143,7 +149,10 @@ def _inspect_images(source: ImageSource, settings: DataSettings) -> DataReport:
             picture = source.picture(i)
         except BrokenImageError as error:
             return _Seen(reason=error.what)
-        return _Seen(picture.pixels.shape, picture.mode, picture.format, pixel_hash(picture.pixels))
+        pixels = as_uint8(picture.pixels)
+        look = perceptual_hash(picture.pixels) if len(source) <= _FEW_COMPARED else b""
+        limits = (int(pixels.min()), int(pixels.max()))
+        return _Seen(pixels.shape, picture.mode, picture.format, pixel_hash(picture.pixels), look, limits)
 
     seen = list(over(source, look, f"inspecting {source.name}"))
     good = [i for i, one in enumerate(seen) if not one.reason]
@@ -157,7 +166,7 @@ def _inspect_images(source: ImageSource, settings: DataSettings) -> DataReport:
         notes=source.notes,
     )
     if not good:
-        report.advice.append("there is nothing to train on: JPEG, PNG, WebP, TIFF and BMP files can be read")
+        report.advice.append("there is nothing to train on: JPEG, PNG, WebP, TIFF, BMP, NIfTI and DICOM can be read")
         return report
     shapes = np.array([seen[i].shape for i in good])
     for label, side in (("width", shapes[:, 1]), ("height", shapes[:, 0])):
@@ -166,6 +175,7 @@ def _inspect_images(source: ImageSource, settings: DataSettings) -> DataReport:
     report.facts["channels"] = {name: count for name, count in channels.items() if count}
     report.facts["modes"] = dict(Counter(seen[i].mode for i in good).most_common())
     report.facts["formats"] = dict(Counter(seen[i].format for i in good).most_common())
+    report.facts |= source.told()
     if source.labels is not None:
         counts = np.bincount(source.labels[good], minlength=len(source.class_names))
         report.classes = {name: int(n) for name, n in zip(source.class_names, counts, strict=True)}
@@ -174,13 +184,49 @@ def _inspect_images(source: ImageSource, settings: DataSettings) -> DataReport:
         groups.setdefault(seen[i].hash, []).append(names[i])
     report.duplicates = [group for group in groups.values() if len(group) > 1]
     resolution = choose_resolution(source, settings)
-    hashes = np.frombuffer(b"".join(seen[i].hash for i in good), np.uint8).reshape(-1, 16)
-    held_out = int(held_out_mask(hashes, settings.held_out, 0).sum())
-    report.facts["for training"] = (
-        f"{resolution}x{resolution}, {len(good) - held_out} images, {held_out} held out (seed 0)"
-    )
     report.advice += _advice(report, channels, shapes, resolution, settings)
+    _inspect_split(report, source, settings, [seen[i] for i in good], good, resolution)
     return report
+
+
+def _inspect_split(
+    report: DataReport,
+    source: ImageSource,
+    settings: DataSettings,
+    seen: Sequence[_Seen],
+    positions: Sequence[int],
+    resolution: int,
+) -> None:
+    """How many images a training would hold out, and what of what looks alike the split would part."""
+    hashes = np.frombuffer(b"".join(one.hash for one in seen), np.uint8).reshape(-1, 16)
+    looks = np.frombuffer(b"".join(one.look for one in seen), np.uint8).reshape(-1, BYTES) if seen[0].look else None
+    prepared = Prepared(
+        np.array([one.limits for one in seen], np.uint8).reshape(-1, 1, 2, 1),  # enough to see which are blank
+        hashes,
+        None,
+        (),
+        [],
+        [],
+        np.array(positions, np.int64),
+        looks=looks,
+        known=known_groups(source, positions),
+    )
+    grouped = with_groups(prepared, source, settings)
+    assert grouped.grouping is not None
+    split = split_groups(grouped.grouping, hashes, settings.held_out, 0)
+    held_out = int(split.held_out.sum())
+    report.facts["for training"] = (
+        f"{resolution}x{resolution}, {len(seen) - held_out} images, {held_out} held out (seed 0)"
+    )
+    report.notes += [*grouped.notes, *split.notes]
+    if looks is not None and source.bits == 8:  # neighbouring slices of a volume look alike anyway
+        groups = int(near_duplicate_groups(looks).max()) + 1
+        report.facts["near-duplicates"] = f"{groups} groups of {len(seen)} images that look alike"
+        if grouped.grouping.by == "image" and groups < len({one.hash for one in seen}):
+            report.advice.append(
+                "some images look alike without being exact copies, and may stand on both sides of the split: "
+                "--split-by group keeps them together"
+            )
 
 
 def _advice(

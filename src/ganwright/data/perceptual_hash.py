@@ -40,7 +40,7 @@ def perceptual_hash(pixels: npt.NDArray[Any]) -> bytes:
     """The hash of one picture.
 
     Args:
-        pixels: (H, W, 1 or 3), of any number type.
+        pixels: (H, W, 1 to 4), of any number type; alpha is not looked at.
 
     Returns:
         32 bytes: 255 signs, and a last bit that is 0. A uniform picture has none but zeros.
@@ -56,7 +56,8 @@ def perceptual_hash(pixels: npt.NDArray[Any]) -> bytes:
 
 
 def _weights(channels: int) -> npt.NDArray[np.float32]:
-    return np.array([1.0] if channels == 1 else [0.299, 0.587, 0.114], np.float32)  # ITU-R 601 luma
+    luma = [1.0] if channels < 3 else [0.299, 0.587, 0.114]  # ITU-R 601
+    return np.array([*luma, 0.0][:channels], np.float32)
 
 
 def _without_border(grey: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

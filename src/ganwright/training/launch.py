@@ -86,9 +86,9 @@ def resume_run(run: Run, *, source: Any = None, changes: dict[str, Any] | None =
     source = config.get("data_source") if source is None else source
     if source is None:
         raise DataError(
-            "This run was trained on an array in memory, which is not stored.",
+            "This run was trained on an array in memory, or on files whose path names a patient; neither is stored.",
             where=run.path,
-            fix="pass the same array again: gw.resume(run, data=array)",
+            fix="give the same data again: --data PATH, or gw.resume(run, data=array)",
         )
     dataset = open_data(settings, source)
     if dataset.spec.fingerprint != config["data"]["fingerprint"]:
@@ -98,10 +98,22 @@ def resume_run(run: Run, *, source: Any = None, changes: dict[str, Any] | None =
             fix="restore the data, or start a new run: ganwright train --from-run "
             f"{run.path} {shlex.quote(str(source))}",
         )
+    _check_split(run, config["data"], dataset)
     if changes and fabric.global_rank == 0:
         with writing_to(run):
             run.write_config({**config, "settings": settings.flat(), "settings_changed": settings.changed()})
     return _launch(fabric, settings, run, source, dataset)
+
+
+def _check_split(run: Run, recorded: dict[str, Any], dataset: Dataset) -> None:
+    """Refuse to go on where other images would be held out than when the run began (older runs do not say)."""
+    before, now = (extra.get("split", {}).get("hash") for extra in (recorded.get("extra", {}), dataset.spec.extra))
+    if before is not None and before != now:
+        raise DataError(
+            "Other images would be held out than when this run began: what was held out would be trained on.",
+            where=f"{run.path}: split {now}, was {before}",
+            fix="restore the table of groups it was split by, or start a new run",
+        )
 
 
 def open_data(settings: RunSettings, source: Any) -> Dataset:
@@ -213,9 +225,11 @@ def _check_precision(precision: str, accelerator: str) -> None:
 def describe(settings: RunSettings, dataset: Dataset, source: Any, fabric: Fabric) -> dict[str, Any]:
     """What `run.yaml` says of a new run."""
     named = isinstance(source, str | os.PathLike)
-    place = str(source)
+    place, words = str(source), [Path(sys.argv[0]).name, *sys.argv[1:]]
     if named and Path(place).exists():
         place = str(Path(place).resolve())
+    if dataset.spec.extra.get("path_names_patient"):
+        named, words = False, ["DATA" if str(source) in word else word for word in words]
     return {
         "recipe": settings.info.name,
         "paper": settings.info.paper,
@@ -227,7 +241,7 @@ def describe(settings: RunSettings, dataset: Dataset, source: Any, fabric: Fabri
         "versions": {"ganwright": __version__, "python": sys.version.split()[0], **_versions()},
         "device": _device_name(fabric.device),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": shlex.join(words),
     }
 
 

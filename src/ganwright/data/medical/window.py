@@ -49,16 +49,21 @@ class ValueRange:
 
     def to_uint16(self, values: npt.NDArray[Any], valid: npt.NDArray[np.bool_] | None = None) -> npt.NDArray[np.uint16]:
         """Values as 16-bit pixels; what is not valid becomes 0."""
-        share = (values.astype(np.float64) - self.low) / (self.high - self.low)
-        share = np.nan_to_num(share, nan=0.0).clip(0, 1)
-        pixels = np.round((1 - share if self.inverted else share) * _TOP).astype(np.uint16)
+        pixels = np.round(self._share(values) * _TOP).astype(np.uint16)
         if valid is not None:
             pixels[~valid] = 0
         return pixels
 
+    def _share(self, values: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+        """Values in [0, 1]."""
+        share = (values.astype(np.float64) - self.low) / (self.high - self.low)
+        share = np.nan_to_num(share, nan=0.0).clip(0, 1)
+        return 1 - share if self.inverted else share
+
     def to_unit(self, values: npt.NDArray[Any], valid: npt.NDArray[np.bool_] | None = None) -> FloatArray:
-        """Values as networks see them, in [-1, 1], by way of the same 65,536 levels as in training."""
-        return (self.to_uint16(values, valid).astype(np.float32) / np.float32(_TOP / 2)) - np.float32(1)
+        """Values as networks see them, float32 in [-1, 1]; what is not valid becomes -1."""
+        unit = 2 * self._share(values) - 1
+        return (unit if valid is None else np.where(valid, unit, -1)).astype(np.float32)
 
     def to_physical(self, unit: npt.NDArray[Any]) -> FloatArray:
         """A network's output in [-1, 1] as physical values."""
