@@ -17,7 +17,7 @@ FLOORS = {
     **dict.fromkeys(("samples", "config", "run", "losses", "penalties", "augment", "networks", "data", "degrade"), 1),
     **dict.fromkeys(("metrics", "recipes"), 2),
     "training": 3,
-    **dict.fromkeys(("exploring", "interop", "medical", "report", "segmenting"), 4),
+    **dict.fromkeys(("exploring", "interop", "medical", "report", "restoring", "segmenting"), 4),
     "evaluating": 5,
     "api": 6,
     **dict.fromkeys(("cli", "__init__"), 7),

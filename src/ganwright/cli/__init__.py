@@ -91,6 +91,10 @@ VERBS: dict[str, Verb] = {
     ),
     "extractor": Verb("evaluation:extractor", "train DATA", "train a feature extractor on labelled images"),
     "segment": Verb("segmenting:segment", "WHAT …", "pairs of image and mask from a handful of annotated pictures"),
+    "restore": Verb(
+        "restoring:restore", "WHAT PICTURE", "denoise, inpaint, upscale or deblock a picture, with or without a run"
+    ),
+    "translate": Verb("restoring:translate", "RUN PICTURES", "turn pictures into others with a trained run"),
     "import": Verb("interop:import_file", "FILE", "make a run of an official StyleGAN2/3 or R3GAN file, safely"),
     "export": Verb("interop:export_run", "RUN --out FILE", "write a network's weights as a plain state dict"),
     "statistics": Verb(

@@ -61,7 +61,8 @@ class Photo:
 
     def floats(self) -> Floats:
         """The colours, float32 (H, W, C) in [0, 1]."""
-        return self.colour.astype(np.float32) / self.top
+        scaled: Floats = np.divide(self.colour, self.top, dtype=np.float32)
+        return scaled
 
     def repainted(self, colours: npt.NDArray[Any], alpha: Pixels | None = None) -> Photo:
         """The same picture with other colours.

@@ -72,6 +72,8 @@ class DeepImagePrior(Recipe):
     ema_networks: ClassVar[tuple[str, ...]] = ()
 
     seed: Tensor
+    x0: Tensor
+    known: Tensor
 
     def __init__(self, data: DataSpec, settings: DeepImagePriorSettings) -> None:
         super().__init__(data, settings)
@@ -84,6 +86,9 @@ class DeepImagePrior(Recipe):
         shape = (data.channels, h, w)
         self.best = BestSoFar(shape, settings.averaging, settings.patience, settings.patience_share)
         self.variance = MovingVariance(shape) if settings.stopping == "variance" else None
+        if settings.task == "inpaint":
+            self.register_buffer("x0", torch.zeros(1, *shape))
+            self.register_buffer("known", torch.zeros(1, 1, h, w, dtype=torch.bool))
         # Code and held-out pixels follow from this number, so that checkpoints need not hold them.
         self.register_buffer("seed", torch.randint(1 << 62, ()))
         self._fixed: tuple[int, Tensor, Tensor] | None = None
@@ -109,16 +114,18 @@ class DeepImagePrior(Recipe):
 
         output = mean_over_processes(output.detach())
         average = self.best.add(output)
-        found = torch.where(known, x0, average) if s.task == "inpaint" else average
+        if s.task == "inpaint":
+            self.x0.copy_(x0)
+            self.known.copy_(known)
         log = {"loss_fit": loss.detach()}
         if s.stopping == "held-out":
             log["held_out"] = masked_error(self.downsample(average), x0, held_out)
-            self.best.judge(log["held_out"], found)
+            self.best.judge(log["held_out"], average)
         elif self.variance is not None:
             log["variance"] = self.variance.add(output)
-            self.best.judge(log["variance"], found)
+            self.best.judge(log["variance"], average)
         else:
-            self.best.keep(found)
+            self.best.keep(average)
         return {**log, "best_step": self.best.best_step.float()}
 
     def finished(self) -> str:
@@ -127,9 +134,14 @@ class DeepImagePrior(Recipe):
         what = "the error on held-out pixels" if self.settings.stopping == "held-out" else "the output's variance"
         return f"{what} was lowest at step {int(self.best.best_step)}, {waited} steps ago" if waited else ""
 
-    def restored(self) -> Tensor:
-        """The best restoration so far, float32 (1, C, H, W) in [0, 1]; known pixels of a masked picture are its own."""
+    def estimate(self) -> Tensor:
+        """The network's best averaged output so far, float32 (1, C, H, W) in [0, 1]."""
         return self.best.best if int(self.best.best_step) else self.best.average
+
+    def restored(self) -> Tensor:
+        """The best restoration so far, float32 (1, C, H, W) in [0, 1]: the estimate, of a masked picture in the holes."""
+        estimate = self.estimate()
+        return torch.where(self.known, self.x0, estimate) if self.settings.task == "inpaint" else estimate
 
     def sample(self, request: SampleRequest) -> ImageSamples:
         """The best restoration so far; there is only one, whatever n is."""
