@@ -57,7 +57,7 @@ def test_crops_are_pieces_of_training_pictures(folder: Path) -> None:
     assert {i for i, _, _ in seen} == set(data.train_index.tolist())
     for i in data.train_index:  # all places are reached, about equally
         tops = [top for picture, top, _ in seen if picture == i]
-        assert 0 <= min(tops) and max(tops) <= SIZES[i][0] - 12
+        assert min(tops) >= 0 and max(tops) <= SIZES[i][0] - 12
         if SIZES[i][0] > 30:
             assert max(tops) - min(tops) > (SIZES[i][0] - 12) / 2
     counts = np.bincount([i for i, _, _ in seen], minlength=8)[data.train_index]
