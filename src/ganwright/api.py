@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from ganwright.config import DataSettings
 from ganwright.data.inspection import DataReport, inspect_data
 from ganwright.data.spec import Dataset
 from ganwright.evaluating import evaluate
@@ -197,9 +198,14 @@ def list_recipes() -> dict[str, RecipeInfo]:
     return recipes()
 
 
-def describe_data(data: Any) -> DataReport:
-    """What is found in a data source: counts, sizes, modes, classes, broken files, duplicates."""
-    return inspect_data(data)
+def describe_data(data: Any, **settings: Any) -> DataReport:
+    """What is found in a data source: counts, sizes, modes, classes, broken files, duplicates, groups.
+
+    Args:
+        data: What `train` takes.
+        settings: Of `DataSettings`, by name, as training would use them.
+    """
+    return inspect_data(data, DataSettings(**settings))
 
 
 def _finish(run: TrainedRun, data: Any, write_html: bool) -> TrainedRun:

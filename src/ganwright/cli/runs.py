@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 from tyro.conf import Positional
@@ -30,6 +30,8 @@ class Sample:
     """Where to; by default samples-<seed>.png (or .txt) in the run."""
     each: bool = False
     """Write each sample to a file of its own in the folder OUT."""
+    format: Literal["png", "nifti", "dicom"] = "png"
+    """nifti, dicom: of a run on medical images, a file each in physical units, in the folder OUT."""
     set: tuple[str, ...] = ()
     """What the run's recipe alone understands, as NAME=VALUE: truncation=0.7 for stylegan2, say."""
 
@@ -55,6 +57,12 @@ class Data:
     data: Positional[str]
     json: bool = False
     """Print JSON."""
+    split_by: Literal["auto", "image", "group", "patient"] = "auto"
+    """As for `train`: what the held-out split never parts."""
+    groups: str = ""
+    """As for `train`: a CSV file of file,group; folder:N; or name:REGEX."""
+    window: str = "auto"
+    """As for `train`: which values of medical images are kept."""
 
 
 def sample(arguments: list[str]) -> None:
@@ -63,6 +71,15 @@ def sample(arguments: list[str]) -> None:
 
     options = parse("sample", Sample, arguments)
     run = api.load_run(options.run)
+    if options.format != "png":
+        from ganwright.medical import generate_files
+
+        folder = options.out or run.path / f"samples-{options.seed}"
+        generate_files(
+            run, options.n, folder, seed=options.seed, format=options.format, checkpoint=step(options.checkpoint)
+        )
+        sys.stdout.write(f"{folder}\n")
+        return
     samples = api.sample(
         run,
         options.n,
@@ -116,7 +133,8 @@ def data(arguments: list[str]) -> None:
     from ganwright import api
 
     options = parse("data", Data, arguments)
-    found = api.describe_data(options.data)
+    how = {"split_by": options.split_by, "groups": options.groups, "window": options.window}
+    found = api.describe_data(options.data, **how)
     if options.json:
         sys.stdout.write(json.dumps(found.to_dict(), indent=2, default=str) + "\n")
     else:

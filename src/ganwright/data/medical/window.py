@@ -149,10 +149,12 @@ def percentile_limits(scan: Scan, percentiles: tuple[float, float]) -> tuple[flo
     """Percentiles of a scan's valid values; evenly spread over large scans, so that they are the same every time."""
     values = scan.values if scan.valid is None else scan.values[scan.valid]
     values = values.reshape(-1)
-    values = values[:: max(1, -(-values.size // _SAMPLED_VALUES))]
     if values.size == 0:
         return 0.0, 1.0
-    low, high = (float(value) for value in np.percentile(values, percentiles))
+    some = values[:: max(1, -(-values.size // _SAMPLED_VALUES))]
+    low, high = (float(value) for value in np.percentile(some, percentiles))
+    low = float(values.min()) if percentiles[0] == 0 else low  # the sample may miss the extremes
+    high = float(values.max()) if percentiles[1] == 100 else high
     if high <= low:  # nearly all values are equal (a sparse mask, say)
         low, high = float(values.min()), float(values.max())
     return (low, high) if high > low else (low, low + 1.0)
