@@ -258,6 +258,16 @@ def test_pairs_are_restored_as_they_are() -> None:
     assert set(recipe.baselines(batch["inputs"])) == {"input"}
 
 
+def test_a_file_of_pairs_trains_a_restorer(tmp_path: Path) -> None:
+    clean = np.random.default_rng(0).integers(0, 256, (16, 16, 16, 1), dtype=np.uint8)
+    np.savez(tmp_path / "pairs.npz", inputs=255 - clean, targets=clean)
+    changes = {**SMALL["denoise-gan"], **RUN, "steps": 2, "evaluate_every": 2}
+    run = gw.train("restoration-gan", tmp_path / "pairs.npz", out=tmp_path / "run", **changes)
+    assert run.config["data"]["kind"] == "pairs"
+    (measured,) = run.metric_records()
+    assert {"psnr", "psnr:input"} <= set(measured["estimates"])
+
+
 # Refusals. ----------------------------------------------------------------------------------------------------
 
 

@@ -96,6 +96,12 @@ class DenoiseGAN(Restorer):
         return found | {name: classical(name, inputs, self.degradation) for name in CLASSICAL}
 
 
+class RestorationGAN(DenoiseGAN):
+    """`DenoiseGAN` for pairs alone, so that a folder of pairs is taken for what it is."""
+
+    accepts: ClassVar[frozenset[DataKind]] = frozenset({DataKind.PAIRS})
+
+
 def make_denoiser(s: DenoiseGANSettings, channels: int) -> Denoiser:
     """G as the settings say."""
     make = {"unet": UNetDenoiser, "dncnn": DnCNN}[s.network]
@@ -142,21 +148,23 @@ DENOISE_GAN = DenoiseGANSettings(
     lr_d=2e-4,
 )
 
+_LENGTH = {"steps": 20_000, "batch_size": 16, "flip": True, "lr_schedule": "cosine", "eval_samples": 100}
+
 RECIPES = [
     RecipeInfo(
         "denoise-gan",
         DenoiseGAN,
         DENOISE_GAN,
         "This project's; after Yang et al., TMI 2018, arXiv:1708.00961; Zhang et al., TIP 2017, arXiv:1608.03981",
-        "Take noise out of photos, MRI and CT, or learn any restoration from pairs.",
-        {
-            "resolution": 64,
-            "crop": "random",
-            "steps": 20_000,
-            "batch_size": 16,
-            "flip": True,
-            "lr_schedule": "cosine",
-            "eval_samples": 100,
-        },
+        "Take noise out of photos, MRI and CT, or undo JPEG.",
+        {"resolution": 64, "crop": "random", **_LENGTH},
+    ),
+    RecipeInfo(
+        "restoration-gan",
+        RestorationGAN,
+        DENOISE_GAN,
+        "This project's; see denoise-gan",
+        "Learn any restoration from pairs of equal size, damaged and clean.",
+        _LENGTH,
     ),
 ]
