@@ -218,7 +218,7 @@ def test_monochrome1_is_shown_inverted(tmp_path: Path) -> None:
     fields = {"PhotometricInterpretation": "MONOCHROME1", "Modality": "DX", "PixelSpacing": [1, 1]}
     save(dicom_slice(stored, ImagePositionPatient=None, **fields), tmp_path / "a.dcm")
     source = MedicalSource(tmp_path, DataSettings(window="0:1000"))
-    assert source.name == "xray" and source.names == ["a.dcm"]
+    assert source.extra["medical"]["name"] == "xray" and source.names == ["a.dcm"]
     np.testing.assert_array_equal(source.picture(0).pixels[..., 0], np.round((1 - stored / 1000) * 65535))
 
 
@@ -405,6 +405,11 @@ def test_a_packed_set_is_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         np.testing.assert_array_equal(packed.held_out_index, first.held_out_index)
         assert packed.spec == first.spec and packed.skipped == first.skipped
         torch.testing.assert_close(packed.batch(1, 4, seed=3), first.batch(1, 4, seed=3))
+    (tmp_path / "set" / "sub-1" / "bad.nii.gz").unlink()
+    packed = open_dataset(tmp_path / "set", wanted)
+    with monkeypatch.context() as here:
+        here.setattr("ganwright.data.medical.files.Item.read", lambda self: pytest.fail("it was read again"))
+        assert open_dataset(tmp_path / "set", wanted).spec == packed.spec
     other = open_dataset(tmp_path / "set", DataSettings(resolution=8, held_out=0.4, window="bone"))
     assert other.spec.fingerprint != first.spec.fingerprint
 

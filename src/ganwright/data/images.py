@@ -149,7 +149,9 @@ def image_dataset(source: ImageSource, settings: DataSettings, *, seed: int) -> 
     Raises:
         DataError: See `prepare`.
     """
-    return ImageDataset(prepare(source, settings), settings, seed=seed, name=source.name)
+    prepared = prepare(source, settings)
+    name = prepared.extra.get("medical", {}).get("name", source.name)
+    return ImageDataset(prepared, settings, seed=seed, name=name)
 
 
 def require_enough(dataset: Dataset, min_count: int) -> None:

@@ -32,7 +32,7 @@ READER = "medical, v1"
 FOREGROUND = 0.05
 """Pixels above this share of the range count as foreground, for `skip_empty`."""
 _KEPT_SCANS = 2
-_NAMES = {"": "volumes", "CT": "ct", "MR": "mr", "PT": "pet", "US": "ultrasound", "CR": "xray", "DX": "xray"}
+_NAMES = {"CT": "ct", "MR": "mr", "PT": "pet", "US": "ultrasound", "CR": "xray", "DX": "xray"}
 
 
 @dataclass(frozen=True)
@@ -86,6 +86,8 @@ class MedicalSource(ImageSource):
 
     bits = 16
     private = True
+    name = "scans"
+    """A folder's own name may be a patient's."""
 
     def __init__(self, path: Path, settings: DataSettings) -> None:
         self.path, self.location, self.settings = path, str(path), settings
@@ -176,13 +178,6 @@ class MedicalSource(ImageSource):
         return [fact for fact in self.facts if not isinstance(fact, str)]
 
     # The interface of image sources. ---------------------------------------------------------------------------------
-
-    @property
-    def name(self) -> str:  # type: ignore[override]  # found out when it is asked for
-        """The modality: a folder's name may be a patient's."""
-        commonest = Counter(fact.modality for fact in self.good).most_common(1)
-        modality = commonest[0][0] if commonest else ""
-        return _NAMES.get(modality, modality.lower() if re.fullmatch("[A-Z]{2,4}", modality) else "volumes")
 
     @cached_property
     def names(self) -> Sequence[str]:
@@ -324,8 +319,11 @@ class MedicalSource(ImageSource):
         planes = Counter(fact.plane or "frames" for fact in good)
         sides = [min(fact.shape[:2]) * fact.pixel_mm for fact in good if fact.pixel_mm > 0]
         ranges = {(fact.values.low, fact.values.high) for fact in good}
+        modality = Counter(fact.modality for fact in good).most_common(1)[0][0]
+        known = modality.lower() if re.fullmatch("[A-Z]{2,4}", modality) else self.name
         told = {
-            "modality": Counter(fact.modality for fact in good).most_common(1)[0][0],
+            "name": _NAMES.get(modality, known),
+            "modality": modality,
             "unit": Counter(fact.unit for fact in good).most_common(1)[0][0],
             "window": Counter(fact.window for fact in good).most_common(1)[0][0],
             "low": float(np.median([fact.values.low for fact in good])),
