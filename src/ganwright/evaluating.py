@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ganwright.config import EvalSettings
+from ganwright.data.opening import open_dataset
+from ganwright.data.pairs import open_pairs
+from ganwright.data.spec import DataKind, Dataset
 from ganwright.errors import MetricError
+from ganwright.metrics.domain_evaluator import DomainEvaluator
 from ganwright.metrics.domain_training import train_extractor
 from ganwright.metrics.estimate import Evaluation
 from ganwright.metrics.evaluator import Evaluator, make_evaluator
 from ganwright.metrics.extractor_base import Features
 from ganwright.metrics.moments import Moments
+from ganwright.metrics.pair_evaluator import PairEvaluator
 from ganwright.metrics.pairs import evaluate_pairs
 from ganwright.metrics.processes import ExtractorSpec
 from ganwright.metrics.protocols import choose_protocol, find_protocol
@@ -23,12 +29,13 @@ from ganwright.metrics.registry import USUAL
 from ganwright.metrics.sets import Comparison, compare_sets
 from ganwright.metrics.sides import SideOpener
 from ganwright.metrics.statistics_file import write_statistics
+from ganwright.recipes.registry import find_recipe
 from ganwright.run import Run
 from ganwright.samples import ImageSamples
 from ganwright.training.journal import EVALUATION_SEED
 from ganwright.training.launch import open_data
-from ganwright.training.restore import default_device, load_recipe, sample_run
-from ganwright.training.settings import resolve
+from ganwright.training.restore import data_of, default_device, load_recipe, sample_run
+from ganwright.training.settings import RunSettings, resolve
 
 __all__ = ["evaluate", "evaluate_pairs", "is_run", "save_statistics", "train_extractor"]
 
@@ -55,7 +62,8 @@ def evaluate(
         what: A run, or images: a folder, archive, array, data set or name; a generator (a callable that is given a
             number k and returns k images); or a file of extracted features or statistics.
         reference: Real images, or a file of their statistics, to compare with; None, for a run: the data it was
-            trained on.
+            trained on. Of a run that translates or restores: the data it is shown working on (of pairs with a folder
+            `test` in it, those pairs), in place of what it held out.
         held_out: Real images that were not trained on, where `reference` is the training set: for memorisation.
         n: Samples measured (of a run: its `eval_samples`, or what the protocol asks for; of a set: all).
         metrics: Which; None: all that fit.
@@ -88,6 +96,8 @@ def evaluate(
     }
     if is_run(what):
         run = what if isinstance(what, Run) else Run.open(what)
+        if find_recipe(run.config["recipe"]).recipe.directions:
+            return _evaluate_translator(run, reference, protocol or "", extractor or "", checkpoint, sets, report)
         found = _compare_run(run, reference, protocol or "", extractor or "", checkpoint, sets)
     elif reference is None:
         raise MetricError("There is nothing to compare these images with.", fix="give --reference REAL_IMAGES")
@@ -132,6 +142,69 @@ def _compare_run(
     if "path-length" in wanted.metrics:
         latent = load_recipe(run, step=checkpoint, device=where).latent_space()
     return evaluator.compare(samples, latent)
+
+
+def _evaluate_translator(
+    run: Run,
+    reference: Any,
+    protocol: str,
+    extractor: str,
+    checkpoint: int | str,
+    sets: dict[str, Any],
+    report: str | Path | None,
+) -> Evaluation:
+    """What a run that turns images into images makes of held-out ones, or of those of `reference`."""
+    settings = resolve(run.config["recipe"], run.config["settings"])
+    recipe_class, defaults, where = settings.info.recipe, settings.evaluation, sets["device"]
+    if report is not None:
+        raise MetricError(
+            "An evaluation report compares sets of images, which a translator's run has not.",
+            where=run.path,
+            fix=f"its own report has the figures and samples: ganwright report {run.path}",
+        )
+    named = protocol or extractor
+    wanted = EvalSettings(
+        metrics=defaults.metrics if sets["metrics"] is None else tuple(sets["metrics"]),
+        protocol=protocol if named else defaults.protocol,
+        extractor=extractor if named else defaults.extractor,
+        eval_samples=sets["n"] or defaults.eval_samples,
+    )
+    dataset = _shown(run, settings, reference)
+    inputs = dataset.held_out_batch(wanted.eval_samples, seed=EVALUATION_SEED)
+    samples = sample_run(
+        run,
+        wanted.eval_samples,
+        seed=EVALUATION_SEED,
+        checkpoint=checkpoint,
+        device=where,
+        inputs=inputs,
+        baselines=True,
+    )
+    evaluator = make_evaluator(dataset, wanted, device=where, quiet=sets["quiet"], measured_as=recipe_class.measured_as)
+    if evaluator is None or not evaluator.fits(samples):
+        raise MetricError("No metric fits what this run makes.", where=run.path)
+    measure = evaluator.evaluate
+    if reference is not None and isinstance(evaluator, PairEvaluator | DomainEvaluator):
+        evaluator.warnings = ()  # nothing of it was trained on, as far as anyone knows
+    return measure(samples)
+
+
+def _shown(run: Run, settings: RunSettings, reference: Any) -> Dataset:
+    """The data a translator is shown working on: its held-out part, or all of `reference`."""
+    if reference is not None:
+        if settings.info.recipe.accepts == {DataKind.PAIRS}:
+            return open_pairs(reference, settings.data, seed=settings.train.seed, part="test")
+        # In full: the share that is held out cannot be all of it, so none is.
+        whole = replace(settings.data, held_out=0.0)
+        return open_dataset(reference, whole, accepts=settings.info.recipe.accepts, seed=settings.train.seed)
+    dataset = data_of(run)
+    if dataset is None:
+        raise MetricError(
+            "The data this run was trained on was an array in memory, which is not stored.",
+            where=run.path,
+            fix="give --reference DATA",
+        )
+    return dataset
 
 
 def save_statistics(

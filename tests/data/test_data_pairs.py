@@ -172,7 +172,7 @@ def test_a_crop_is_that_of_the_enlarged_image(kind: Any) -> None:
             whole = np.round(whole.clip(0, 65535)).astype(kind)
         expected = whole[top : top + 32, left : left + 32]
         difference = (crop[:, ::-1] if mirrored else crop).astype(int) - expected
-        assert abs(difference).max() <= (1 if kind is np.uint8 else 3)  # the box's corners are rounded to float32
+        assert abs(difference).max() <= (2 if kind is np.uint8 else 3)  # the box's corners are rounded to float32
 
 
 def test_the_split_goes_by_the_content_of_both(tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ class TranslationSettings:
     norm: Literal["batch", "instance", "none"] = "batch"
     """Norm in all networks."""
     dropout: float = 0.5
-    """Share dropped in the inner layers of the generator, in [0, 1)."""
+    """Share dropped in the inner layers of the generator, in [0, 1); a U-Net of depth 5 or less has no such layer."""
     test_dropout: bool = True
     """Whether the generator also drops when it is used: its noise, by which one input has several outputs."""
     test_statistics: Literal["image", "running"] = "image"
