@@ -42,7 +42,7 @@ class SingleImageDataset(Dataset):
     Attributes:
         image: uint8 (H, W, C), to look at.
         known: bool (H, W): pixels that are known, where others are to be filled in; None where all are.
-        spec: `resolution` is the shorter side; `extra` has `height` and `width`.
+        spec: `resolution` is the shorter side; `extra` has `height`, `width`, and `masked` if some pixels are unknown.
 
     Args:
         pixels: uint8 or uint16 (H, W, C); trained on at full depth.
@@ -64,7 +64,7 @@ class SingleImageDataset(Dataset):
             fingerprint=hash_bytes(b"single", *parts),
             resolution=min(h, w),
             channels=c,
-            extra={"height": h, "width": w},
+            extra={"height": h, "width": w} | ({} if known is None else {"masked": True}),
         )
         # (H, W, C) integers -> (1, C, H, W) float32, channels-last
         half = 127.5 if pixels.dtype == np.uint8 else 32767.5

@@ -139,7 +139,7 @@ class DeepImagePrior(Recipe):
         return self.best.best if int(self.best.best_step) else self.best.average
 
     def restored(self) -> Tensor:
-        """The best restoration so far, float32 (1, C, H, W) in [0, 1]: the estimate, of a masked picture in the holes."""
+        """The best so far, float32 (1, C, H, W) in [0, 1]: the estimate; of a masked picture only in the holes."""
         estimate = self.estimate()
         return torch.where(self.known, self.x0, estimate) if self.settings.task == "inpaint" else estimate
 
@@ -210,6 +210,12 @@ def _check(s: DeepImagePriorSettings, data: DataSpec) -> None:
     for name, (low, high) in _WITHIN.items():
         if not low <= getattr(s, name) <= high:
             raise SettingsError(f"'{name}' must be between {low} and {high}, not {getattr(s, name)}.", where=name)
+    if s.task == "inpaint" and not data.extra.get("masked"):
+        raise SettingsError(
+            "To inpaint it must be told which pixels are missing.",
+            where="mask",
+            fix="--mask FILE (white is known, black is missing), or --mask alpha for what is transparent",
+        )
     side = min(data.extra["height"], data.extra["width"])
     if side < SMALLEST_SIDE:
         raise SettingsError(f"The picture's shorter side is {side} pixels; it needs {SMALLEST_SIDE}.", where=data.name)
