@@ -18,9 +18,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from ganwright._version import __version__
+from ganwright.data.spec import DataKind
 from ganwright.errors import RunError
 from ganwright.files import write_atomic
 from ganwright.metrics.neighbours import NeighbourSheet
+from ganwright.recipes.registry import recipes
 from ganwright.report.charts import number
 from ganwright.report.curves import log_charts, metric_charts
 from ganwright.report.mutations import mutation_view
@@ -92,6 +94,7 @@ def render_report(run: Run, *, neighbours: NeighbourSheet | None = None) -> str:
             config=story.config,
             sentences=_sentences(story),
             stages=stages,
+            shows=_shows(story),
             stage_notes=notes,
             real=picture(run.path / "samples" / "real.png"),
             charts=charts,
@@ -109,6 +112,16 @@ def render_report(run: Run, *, neighbours: NeighbourSheet | None = None) -> str:
             uplot_licence=asset("uplot.LICENSE.txt"),
         )
     )
+
+
+def _shows(story: Story) -> str:
+    """What a sheet of samples shows, where they were made from images."""
+    info = recipes().get(str(story.config.get("recipe")))
+    if info is None or not info.recipe.directions:
+        return ""
+    if as_dict(story.config.get("data")).get("kind") == DataKind.DOMAINS.value:
+        return "from left to right an image of A, its translation, and that translated back; beside them the same of B"
+    return "from left to right what it was shown, what it made of it, and what was wanted"
 
 
 def page_parts(scripts: Sequence[str], styles: Sequence[str]) -> dict[str, Any]:
@@ -185,6 +198,9 @@ def _sentences(story: Story) -> list[str]:
             f"{number(best.high)} ({best.interval}), at step {step:,}; "
             f"{'higher' if best.higher_is_better else 'lower'} is better, and {chosen.standing}."
         )
+        if chosen.beside:
+            told = ", ".join(f"{e.name.partition(':')[2]} {number(e.value)}" for e in chosen.beside)
+            sentences.append(f"On the same samples simple methods scored: {told}.")
     else:
         sentences.append("It has not been measured: there is no evaluation in metrics.jsonl.")
     grave = sum(f.get("severity") == "critical" for f in story.findings)

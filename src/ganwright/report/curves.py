@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ganwright.metrics.estimate import Estimate
 from ganwright.report.charts import COLOURS, MAX_POINTS, Chart, Series, bin_curve
 from ganwright.report.mutations import PREFIX
 from ganwright.report.story import Measured, Record, Story, as_dict, finite
@@ -145,9 +146,25 @@ def _metric_chart(index: int, measured: Measured) -> Chart:
         [float(step) for step in measured.steps],
         [series],
         explain=measured.meaning,
-        notes=[", ".join(how) + ".", *_warnings(measured)],
+        notes=[", ".join(how) + ".", *_beside(measured), *_warnings(measured)],
         marks=((float(measured.steps[best]), f"best: {estimates[best].value:.4g}"),),
+        lines=tuple((e.value, _baseline(e)) for e in measured.beside),
     )
+
+
+def _baseline(estimate: Estimate) -> str:
+    return estimate.name.partition(":")[2]
+
+
+def _beside(measured: Measured) -> list[str]:
+    """What simple methods scored on the same samples, and which of them the recipe did not beat."""
+    best, lines = measured.estimates[measured.best], []
+    for simple in measured.beside:
+        ahead = simple.value > best.value if best.higher_is_better else simple.value < best.value
+        told = " That is better than the recipe's best." if ahead else ""
+        name, interval = _baseline(simple), f"{simple.low:.4g} to {simple.high:.4g}"
+        lines.append(f"Beside it, {name}: {simple.value:.4g} ({interval}), on the same samples.{told}")
+    return lines
 
 
 def _warnings(measured: Measured) -> list[str]:

@@ -42,6 +42,17 @@ _MEANINGS = (
     ),
     ("psnr", "Closeness to the original, in decibels."),
     ("ssim", "Structural likeness to the original; 1 means equal."),
+    ("ms-ssim", "Structural likeness to the original at several scales; 1 means equal."),
+    ("mae", "Mean distance of a pixel from the original's, in grey levels."),
+    (
+        "feature-distance",
+        "Distance from the original as this extractor sees it; 0 means alike, and 1 is unlike in every feature.",
+    ),
+    (
+        "cycle-mae",
+        "How far an image that was translated there and back is from what it was. Small alone says little: it is also "
+        "small where nothing is translated.",
+    ),
     ("self-bleu", "How much the texts repeat each other."),
     ("bleu", "Share of word sequences that also occur in real text."),
     ("nll", "How surprised a reference model is by the text."),
@@ -69,11 +80,13 @@ class Measured:
         steps: Steps of the evaluations.
         estimates: Their results; values are finite.
         meaning: What it tells.
+        beside: What simple methods (baselines) scored on the same samples.
     """
 
     steps: list[int]
     estimates: list[Estimate]
     meaning: str
+    beside: tuple[Estimate, ...] = ()
 
     @property
     def best(self) -> int:
@@ -183,7 +196,11 @@ def duration(seconds: float) -> str:
 def meaning(estimate: Estimate) -> str:
     """What a metric tells, in a sentence, with its direction."""
     found = next(
-        (text for name, text in _MEANINGS if estimate.name == name or estimate.name.startswith(name + "-")),
+        (
+            text
+            for name, text in _MEANINGS
+            if estimate.name == name or estimate.name.startswith((f"{name}-", f"{name}/"))
+        ),
         "",
     )
     return f"{found} {'Higher' if estimate.higher_is_better else 'Lower'} is better.".strip()
@@ -249,9 +266,16 @@ def _measured(records: Sequence[Record], first: str, notes: list[str]) -> list[M
     if unreadable:
         notes.append(f"{unreadable} estimate(s) in metrics.jsonl are damaged or not finite, and are left out.")
     measured = []
-    for found in groups.values():
+    for (name, provenance, n), found in groups.items():
+        if ":" in str(name):  # a baseline stands beside what it is a baseline of
+            continue
         pairs = sorted(dict(found).items())  # of a step that was measured twice, the later line counts
-        measured.append(Measured([s for s, _ in pairs], [e for _, e in pairs], meaning(pairs[0][1])))
+        beside = tuple(
+            others[-1][1]
+            for (other, *how), others in groups.items()
+            if str(other).startswith(f"{name}:") and how == [provenance, n]
+        )
+        measured.append(Measured([s for s, _ in pairs], [e for _, e in pairs], meaning(pairs[0][1]), beside))
     names = [m.estimates[0].name for m in measured]
     if len(set(names)) < len(names):
         notes.append(
