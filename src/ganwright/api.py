@@ -198,14 +198,15 @@ def list_recipes() -> dict[str, RecipeInfo]:
     return recipes()
 
 
-def describe_data(data: Any, **settings: Any) -> DataReport:
+def describe_data(data: Any, *, kind: str = "", **settings: Any) -> DataReport:
     """What is found in a data source: counts, sizes, modes, classes, broken files, duplicates, groups.
 
     Args:
         data: What `train` takes.
+        kind: "pairs" for pairs that stand side by side in one picture; "": as the data looks.
         settings: Of `DataSettings`, by name, as training would use them.
     """
-    return inspect_data(data, DataSettings(**settings))
+    return inspect_data(data, DataSettings(**settings), kind=kind)
 
 
 def _finish(run: TrainedRun, data: Any, write_html: bool) -> TrainedRun:

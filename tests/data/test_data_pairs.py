@@ -14,6 +14,7 @@ from PIL import Image
 from ganwright.config import DataSettings
 from ganwright.data import pack
 from ganwright.data.domains import DomainsDataset
+from ganwright.data.inspection import inspect_data
 from ganwright.data.jitter import Jitter
 from ganwright.data.opening import open_dataset
 from ganwright.data.pairs import PairsDataset, open_pairs
@@ -223,3 +224,18 @@ def test_domains_in_an_archive_with_their_own_channels(tmp_path: Path) -> None:
     data = open_dataset(source, how, accepts=DOMAINS)
     assert (data.spec.channels, data.spec.channels_out, data.spec.count) == (1, 3, 6)
     assert data.batch(0, 2, seed=0)["images_a"].shape == (2, 1, 16, 16)
+
+
+def test_pairs_are_described(tmp_path: Path) -> None:
+    files = {f"{part}/{i}.png": side_by_side(i) for part, n in (("train", 6), ("val", 3)) for i in range(n)}
+    files["train/broken.png"] = b"no picture"
+    source = write_folder(tmp_path / "s", files)
+    report = inspect_data(source, DataSettings(pair_direction="b2a"), kind="pairs")
+    assert (report.kind, report.count) == (DataKind.PAIRS, 9)
+    assert report.facts["folders"] == {"train": 7, "val": 3} and report.facts["A"] == "16x16 pixels"
+    assert report.facts["for training"] == "B → A, 32x32, 3 to 3 channels, 6 pairs, 3 held out"
+    assert [name for name, _ in report.broken] == ["train/broken.png"] and len(report.duplicates) == 3
+    by_itself = inspect_data(source)
+    assert by_itself.kind != DataKind.PAIRS and any("--kind pairs" in line for line in by_itself.advice)
+    matched = {f"{side}/{i}.png": encode(noise(i)) for side in ("A", "B") for i in range(3)}
+    assert inspect_data(write_folder(tmp_path / "m", matched)).kind == DataKind.PAIRS

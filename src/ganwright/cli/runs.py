@@ -57,6 +57,10 @@ class Data:
     data: Positional[str]
     json: bool = False
     """Print JSON."""
+    kind: Literal["auto", "pairs"] = "auto"
+    """pairs: aligned pairs, side by side in one picture or in two folders; auto: as the data looks."""
+    pair_direction: Literal["a2b", "b2a"] = "a2b"
+    """As for `train`: which of A and B is the input."""
     split_by: Literal["auto", "image", "group", "patient"] = "auto"
     """As for `train`: what the held-out split never parts."""
     groups: str = ""
@@ -133,8 +137,8 @@ def data(arguments: list[str]) -> None:
     from ganwright import api
 
     options = parse("data", Data, arguments)
-    how = {"split_by": options.split_by, "groups": options.groups, "window": options.window}
-    found = api.describe_data(options.data, **how)
+    how = {name: getattr(options, name) for name in ("split_by", "groups", "window", "pair_direction")}
+    found = api.describe_data(options.data, kind="" if options.kind == "auto" else options.kind, **how)
     if options.json:
         sys.stdout.write(json.dumps(found.to_dict(), indent=2, default=str) + "\n")
     else:

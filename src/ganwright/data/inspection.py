@@ -15,7 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from ganwright.config import DataSettings
-from ganwright.data import domains, single, text
+from ganwright.data import domains, pairs, single, text
 from ganwright.data.decode import BrokenImageError, as_uint8, pixel_hash
 from ganwright.data.groups import split_groups
 from ganwright.data.perceptual_hash import BYTES, near_duplicate_groups, perceptual_hash
@@ -104,17 +104,23 @@ def _shown(value: Any) -> str:
     return str(value)
 
 
-def inspect_data(source: Any, settings: DataSettings | None = None) -> DataReport:
+def inspect_data(source: Any, settings: DataSettings | None = None, *, kind: str = "") -> DataReport:
     """Look at all of a set, decoding every image once at native size, and at what training would make of it.
 
     Args:
         source: Anything `open_dataset` takes.
         settings: Resolution, channels and held-out share training would use.
+        kind: "pairs" for aligned pairs side by side in one picture, which cannot be told from other pictures; "": as
+            the data looks.
 
     Raises:
         DataError: There is no such data, or it is unsafe. Broken files are no error here; they are listed.
     """
     settings = settings or DataSettings()
+    if kind == DataKind.PAIRS or pairs.is_matched(source):
+        from ganwright.data.pair_inspection import inspect_pairs  # it builds on this module
+
+        return inspect_pairs(source, settings)
     if text.recognises(source):
         return _inspect_text(source)
     if domains.recognises(source):
@@ -244,6 +250,8 @@ def _advice(
         found.append(f"{small} images are smaller than {resolution} pixels and will be enlarged")
     aspect = shapes[:, :2].max(axis=1) / shapes[:, :2].min(axis=1)
     if np.median(aspect) > 1.5:
+        if (shapes[:, 1] == 2 * shapes[:, 0]).all():
+            found.append("all are twice as wide as high: if they are pairs side by side, add --kind pairs")
         found.append("most images are far from square, and only the central square is used: crop them yourself")
     if report.count < _FEW_IMAGES:
         found.append(f"{report.count} images are few for a GAN: expect it to memorise them; watch the doctor")

@@ -40,7 +40,7 @@ SPLIT_NAMES = {
 """Names of folders that say what their pairs are for."""
 _SPLIT_AND_SIDE = re.compile(r"(train|val|test)_?([AB])")
 _NAMED = 5
-ARRAY_KEYS = (("inputs", "targets"), ("input", "target"), ("a", "b"), ("A", "B"), ("x", "y"))
+ARRAY_KEYS = (("inputs", "targets"), ("input", "target"), ("a", "b"), ("A", "B"))
 """Names of the two arrays in an `.npz` file, in order of preference."""
 
 

@@ -241,9 +241,11 @@ def _channels(side: Side) -> Any:
 
 
 def is_matched(source: object) -> bool:
-    """Whether `source` is a folder or archive with A and B in it whose names all match: pairs, if one wishes so."""
+    """Whether `source` is a folder, zip or npz with A and B in it whose names all match: pairs, if one wishes so."""
     if not isinstance(source, str | os.PathLike) or not Path(source).exists():
         return False
+    if not Path(source).is_dir() and Path(source).suffix.lower() not in (".zip", ".npz"):
+        return False  # a tar has to be read through to be listed
     try:
         return find_pairs(source).halves == ("", "")
     except DataError:
