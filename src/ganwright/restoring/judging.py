@@ -33,6 +33,7 @@ NO_SCIKIT_IMAGE = "No classical result: scikit-image is not installed (pip insta
 NO_MEASURE = (
     "Which is better cannot be told without the original (JPEG's damage is in hidden pixels too); --truth FILE."
 )
+ALL_FITTED = "No pixels were held out, so which is better cannot be told without the original; --truth FILE."
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,8 @@ def beside_denoised(picture: Floats, candidate: Candidate, sigma: float | None) 
     if smoother is None:
         return Beside("", "", None, Verdict("", note=NO_SCIKIT_IMAGE))
     if candidate.estimate is not None and candidate.held_out is not None:
+        if not candidate.held_out.any():
+            return Beside(smoother.name, smoother.short, smoother.method(picture), Verdict("", note=ALL_FITTED))
         errors = {
             candidate.name: pixel_errors(candidate.estimate, picture, candidate.held_out),
             smoother.name: blind_errors(smoother.method, picture, candidate.held_out),
@@ -96,6 +99,8 @@ def beside_inpainted(picture: Floats, missing: Mask, candidate: Candidate) -> Be
     name = "biharmonic filling"
     filled = biharmonic(picture, missing)
     assert candidate.estimate is not None and candidate.held_out is not None
+    if filled is not None and not candidate.held_out.any():
+        return Beside(name, "biharmonic", filled, Verdict("", note=ALL_FITTED))
     blind = None if filled is None else biharmonic(picture, missing | candidate.held_out)
     if filled is None or blind is None:
         why = "The holes are too large for biharmonic filling." if classical.available() else NO_SCIKIT_IMAGE

@@ -99,6 +99,8 @@ def fit_prior(
     extra = dataset.spec.extra
     pixels = extra["height"] * extra["width"] * (factor if task == "upscale" else 1) ** 2
     _check_memory(pixels, settings.recipe.network)
+    if settings.recipe.patience and settings.recipe.stopping != "none":
+        console.print(f"at most {settings.train.steps} steps; it stops by itself when no more is gained", markup=False)
     run, reason = start_run(settings, str(source) if isinstance(source, Path) else source, out)
     if reason in INTERRUPTED:
         console.print("[yellow]interrupted: the best so far is taken")

@@ -122,7 +122,7 @@ def restore_each(
             except (DataError, SettingsError) as error:
                 if not many:
                     raise
-                console.print(f"{task.source} is left out: {error}", style="yellow", markup=False)
+                console.print(f"{task.source} is left out: {error}", style="yellow", markup=False, soft_wrap=True)
                 continue
             finally:
                 advance()
@@ -311,7 +311,7 @@ def translate_each(
             except GanwrightError as error:
                 if not many:
                     raise
-                console.print(f"{task.source} is left out: {error}", style="yellow", markup=False)
+                console.print(f"{task.source} is left out: {error}", style="yellow", markup=False, soft_wrap=True)
                 continue
             finally:
                 advance()
