@@ -238,6 +238,7 @@ def test_sampling_takes_attributes_by_name() -> None:
     recipe.eval()
     with torch.no_grad():
         plain = recipe.sample(SampleRequest(n=5, seed=1)).images
+        assert tuple(recipe.sample_options) == recipe.names and not build(attribute_control=False).sample_options
         assert np.array_equal(recipe.sample(SampleRequest(n=3, seed=1)).images, plain[:3])
         asked = recipe.asked(SampleRequest(n=5, options={"colour": "blue", "brightness": [0.1, 0.2, 0.3, 0.4, 0.5]}))
         assert asked[:, recipe.names.index("colour")].tolist() == [8] * 5

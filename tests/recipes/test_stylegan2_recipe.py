@@ -227,8 +227,10 @@ def test_samples_are_as_requested() -> None:
     assert np.array_equal(many.images[:4], few.images)
     assert np.abs(many.images.astype(int) - chunked.images).max() <= 1
     assert np.array_equal(other.images[2], few.images[2]) and not np.array_equal(other.images[0], few.images[0])
-    with pytest.raises(SettingsError, match="labels do not fit"):
+    with pytest.raises(SettingsError, match="no class 3"):
         recipe.sample(SampleRequest(n=2, labels=[0, 3]))
+    with pytest.raises(SettingsError, match="3 labels do not fit 2 samples"):
+        recipe.sample(SampleRequest(n=2, labels=[0, 1, 2]))
     with pytest.raises(SettingsError, match="without classes"):
         build().sample(SampleRequest(n=1, labels=[0]))
 
