@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from ganwright.evaluating import evaluate, evaluate_pairs, save_statistics, train_extractor
     from ganwright.exploring import explore
     from ganwright.interop import export_state, import_checkpoint
+    from ganwright.restoring import restore, translate
 
 _PLACES = {
     **dict.fromkeys(
@@ -53,6 +54,7 @@ _PLACES = {
     "GanwrightError": "ganwright.errors",
     "explore": "ganwright.exploring",
     **dict.fromkeys(("export_state", "import_checkpoint"), "ganwright.interop"),
+    **dict.fromkeys(("restore", "translate"), "ganwright.restoring"),
 }
 _MODULES = ("data", "metrics", "recipes", "segmenting")
 
@@ -72,12 +74,14 @@ __all__ = [
     "load_run",
     "metrics",
     "recipes",
+    "restore",
     "resume",
     "sample",
     "save_statistics",
     "segmenting",
     "train",
     "train_extractor",
+    "translate",
     "write_report",
 ]
 

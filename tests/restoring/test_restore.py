@@ -281,6 +281,19 @@ def test_runs_that_cannot_translate_are_refused(tmp_path: Path, runs: dict[str, 
         load_translator(runs["blur"], direction="b2c")
 
 
+def test_from_python(tmp_path: Path, runs: dict[str, Run]) -> None:
+    import ganwright as gw
+
+    picture = save(tmp_path / "p.png", noisy(painting(24, 24)))
+    assert gw.translate(runs["blur"], picture, out=tmp_path / "t.png", direction="b2a") == [tmp_path / "t.png"]
+    (done,) = gw.restore("denoise", picture, run=runs["blur"].path, classical=False, sheets=False)
+    assert done.target == tmp_path / "p-denoised.png" and done.sheet is None
+    (fitted,) = gw.restore("denoise", picture, network="tiny", steps=10, out=tmp_path / "f", classical=False)
+    assert fitted.run is not None and fitted.target == tmp_path / "f" / "p-denoised.png"
+    with pytest.raises(SettingsError, match="Did you mean 'sigma'"):
+        gw.restore("denoise", picture, sgma=25)
+
+
 def test_help_says_what_there_is(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["restore"]) == 0 and "inpaint PICTURE --mask MASK" in capsys.readouterr().out
     assert main(["restore", "denose", "p.png"]) == 1 and "Did you mean 'denoise'" in capsys.readouterr().err
