@@ -19,6 +19,7 @@ import struct
 import subprocess
 import sys
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -29,10 +30,18 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from ganwright.data.spec import DataKind, DataSpec
 from ganwright.interop import CheckpointImportError, ImportRefusedError, import_checkpoint
 from ganwright.interop.admitted import RULES, read_checkpoint_file
+from ganwright.interop.importing import Foreign, _recipe
 from ganwright.interop.opcodes import STEPS
+from ganwright.interop.r3gan import r3gan_from_state
+from ganwright.interop.sr_checkpoints import plain_state, sr_from_state
+from ganwright.networks.rrdb import RRDBNet
+from ganwright.networks.stylegan3 import Generator
+from ganwright.recipes.stylegan3_settings import generator_plan
 from ganwright.run import Run
+from ganwright.training.settings import resolve
 from tests.fixtures.nvidia_files import Persistent, content, dump
 
 
@@ -390,6 +399,297 @@ def test_what_is_no_file(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "absent.pkl"):
         with pytest.raises(CheckpointImportError, match="cannot be read"):
             read_checkpoint_file(path)
+
+
+# Files that take time or memory. ---------------------------------------------------------------------------------
+
+LARGE = b"}(" + b"".join(text(f"k{i}") + b"N" for i in range(20_000)) + b"u"
+"""A dictionary of 20,000 items."""
+
+
+def used_often(part: bytes, name: bytes, times: int = 100_000) -> bytes:
+    """A list of calls of `name` with the same argument."""
+    return b"\x80\x04" + part + b"\x85\x940" + name + b"\x940(" + b"h\x01h\x00R" * times + b"l."
+
+
+def nested_storage(values: int, junk: bytes = b"") -> bytes:
+    out = io.BytesIO()
+    torch.save(torch.zeros(values).untyped_storage(), out, _use_new_zipfile_serialization=False)
+    first = pickle.dumps(0x1950A86A20F9469CFC6C, 2)
+    return first[:2] + junk + first[2:] + out.getvalue()[len(first) :]
+
+
+def tree_of_tuples(depth: int) -> bytes:
+    """2^depth leaves in a few bytes."""
+    return b"K\x01" + b"2\x86" * depth
+
+
+def binary(data: bytes) -> bytes:
+    return b"B" + struct.pack("<I", len(data)) + data
+
+
+def integer(value: int) -> bytes:
+    data = value.to_bytes(value.bit_length() // 8 + 1, "little")
+    return b"\x8b" + struct.pack("<i", len(data)) + data
+
+
+FLOODS = {
+    "arguments": b"\x80\x04("
+    + text("f8")
+    + b"N" * 20_000
+    + b"t\x940"
+    + named("numpy", "dtype")
+    + b"\x940("
+    + b"h\x01h\x00R" * 100_000
+    + b"l.",
+    "sets": used_often(b"](" + b"K\x01" * 20_000 + b"e", named("builtins", "set")),
+    "storages": used_often(binary(nested_storage(1000)), named("torch.storage", "_load_from_bytes"), 1000),
+    "arrays": used_often(b"", b"", 0)[:2]
+    + b"("
+    + binary(bytes(8000))
+    + named("numpy", "dtype")
+    + text("f8")
+    + b"\x89\x88\x87RM\xe8\x03\x85"
+    + text("C")
+    + b"t\x940"
+    + named("numpy.core.numeric", "_frombuffer")
+    + b"\x940("
+    + b"h\x01h\x00R" * 1000
+    + b"l.",
+    "instructions": b"\x80\x04" + b"N0" * 600_000 + b"N.",
+    "nested instructions": b"\x80\x04("
+    + b"".join(
+        named("torch.storage", "_load_from_bytes") + binary(nested_storage(1, b"N0" * 60_000)) + b"\x85R"
+        for _ in range(9)
+    )
+    + b"l.",
+    "tuples as keys": b"\x80\x04}K\x01K\x02\x86Ns.",  # a file can choose as many of one hash as it likes
+    "integers of one hash": b"\x80\x04}" + integer((1 << 61) - 1 << 70) + b"Ns.",
+    "memo of one hash": b"\x80\x04Np%d\n." % ((1 << 61) - 1 << 70),
+    "two states": b"\x80\x04" + named("torch.nn.modules.linear", "Linear") + b")\x81" + LARGE + b"\x94bh\x00b.",
+    "list of storages": b"".join(pickle.dumps(v, 2) for v in (0x1950A86A20F9469CFC6C, 1001, {"little_endian": True}))
+    + b"\x80\x02}.\x80\x02]"
+    + tree_of_tuples(60)
+    + b"a.",
+}
+
+
+@pytest.mark.parametrize("name", FLOODS)
+def test_floods_are_refused_soon(name: str, read: Callable[[bytes], Any]) -> None:
+    told = (
+        "over and over|more instructions|used as a key|numbers what it remembers|two states|list of storages is wrong"
+    )
+    with pytest.raises(CheckpointImportError, match=told):
+        read(FLOODS[name])
+
+
+def test_what_floods_are_made_of_is_read(read: Callable[[bytes], Any]) -> None:
+    once = used_often(binary(nested_storage(3)), named("torch.storage", "_load_from_bytes"), 1)
+    assert read(once)[0].nbytes == 12
+    assert read(used_often(b"](K\x01K\x02e", named("builtins", "set"), 1)) == [{1, 2}]
+
+
+def test_overlapping_archives_are_refused(tmp_path: Path, read: Callable[[bytes], Any]) -> None:
+    """Each member's bytes are the members after it: a small archive with large contents."""
+    names = [b"x/data.pkl", *(b"x/data/%d" % i for i in range(20))]
+    head = struct.Struct("<4s5H3I2H")
+    heads = [head.pack(b"PK\3\4", 20, 0, 0, 0, 0, 0, 0, 0, len(name), 0) + name for name in names]
+    whole = b"".join(heads) + bytes(10_000)
+    directory, place = b"", 0
+    for name, start in zip(names, heads, strict=True):
+        data = whole[place + len(start) :]
+        sizes = (zlib.crc32(data), len(data), len(data), len(name), 0, 0, 0, 0, 0, place)
+        directory += struct.pack("<4s6H3I5H2I", b"PK\1\2", 20, 20, 0, 0, 0, 0, *sizes) + name
+        place += len(start)
+    end = struct.pack("<4s4H2IH", b"PK\5\6", 0, 0, len(names), len(names), len(directory), len(whole), 0)
+    with pytest.raises(ImportRefusedError, match="larger than itself"):
+        read(whole + directory + end)
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.pkl")
+    with pytest.raises(CheckpointImportError, match="no file"):
+        read_checkpoint_file(tmp_path / "pipe.pkl")
+
+
+# Networks that are not what they say. ----------------------------------------------------------------------------
+
+
+def refused(value: Any, tmp_path: Path, raw: bytes | None = None) -> str:
+    """What the answer says; `raw` replaces the text "RAW" in the pickle."""
+    data = dump(value, 3)
+    if raw is not None:
+        mark = b"X\x03\x00\x00\x00RAW"
+        assert data.count(mark) == 1
+        data = data.replace(mark, raw)
+    return refused_bytes(data, tmp_path)
+
+
+def refused_bytes(data: bytes, tmp_path: Path) -> str:
+    path = tmp_path / "network.pkl"
+    path.write_bytes(data)
+    with pytest.raises(CheckpointImportError) as error:
+        import_checkpoint(path, tmp_path / "run", quiet=True)
+    assert not (tmp_path / "run").exists()
+    said = str(error.value)
+    assert len(said.splitlines()) <= 3 and all(line.isprintable() for line in said.splitlines())
+    return said
+
+
+def alone(case: str, *where: str, **attributes: Any) -> dict[str, Any]:
+    value = content(case)["G_ema"]
+    node = value
+    for name in where:
+        node = node.state["_modules"][name]
+    node.state.update(attributes)
+    return {"G_ema": value}
+
+
+def arguments(case: str, **changes: Any) -> dict[str, Any]:
+    return alone(case, _init_kwargs={**content(case)["G_ema"].state["_init_kwargs"], **changes})
+
+
+@pytest.mark.parametrize(
+    ("value", "raw", "told"),
+    [
+        (alone("ada-skip", "synthesis", "b8", "conv0", conv_clamp="RAW"), tree_of_tuples(60), "is a tuple"),
+        (alone("ada-skip", "mapping", "fc0", bias_gain="RAW"), integer(1 << 20_000), "a very large number"),
+        (alone("ada-skip", "synthesis", "b8", "conv0", conv_clamp="\x1b[31m\n  fix: x"), None, "is a str"),
+        (arguments("ada-skip", synthesis_kwargs={"activation": "nope"}), None, "nope"),
+        (arguments("ada-skip", synthesis_kwargs={"architecture": "\x1b[31m"}), None, "no plain values"),
+        (arguments("ada-skip", synthesis_kwargs={"architecture": "ab" * 10_000}), None, "no plain values"),
+        (arguments("s3-t", **{"\x1b[31m\n  fix: x": 1}), None, "no plain name"),
+        (arguments("s3-t", unheard_of="RAW"), integer(1 << 20_000), "no plain values"),
+        (arguments("s3-t", mapping_kwargs={str(i): [[0] * 64] * 64 for i in range(90)}), None, "too many"),
+        (arguments("s3-t", mapping_kwargs=None), None, "not the official"),
+        (arguments("s3-t", first_stopband=1e-10), None, "sampling rate"),
+        (arguments("s3-t", first_cutoff=-1.5), None, "not the official"),
+        (
+            arguments("s3-r", img_resolution=4096, filter_size=64, lrelu_upsampling=16),
+            None,
+            "filter is too long",
+        ),
+        (arguments("ada-conditional", c_dim=1 << 20), None, "c_dim is too large"),
+        (alone("s3-t", "mapping", _modules={"n" * 10_000: None}), None, "too long"),
+        (alone("s3-t", "mapping", _parameters={str(i): None for i in range(2000)}), None, "too many"),
+        (alone("s3-t", "mapping", _buffers={"w_avg": torch.full((16,), float("nan"))}), None, "not finite"),
+        (
+            alone("s3-t", "mapping", _buffers={"w_avg": torch.full((16,), 1e300, dtype=torch.float64)}),
+            None,
+            "not finite",
+        ),
+        (alone("s3-t", "mapping", _buffers={"w_avg": torch.zeros(1 << 40, 0)}), None, "is empty"),
+    ],
+)
+def test_networks_that_would_hurt_are_refused(value: Any, raw: bytes | None, told: str, tmp_path: Path) -> None:
+    assert told in refused(value, tmp_path, raw)
+
+
+def test_g_that_is_built_otherwise_than_g_ema_is_refused(tmp_path: Path) -> None:
+    value = content("ada-skip")
+    state = value["G"].state
+    mapping = {**state["_init_kwargs"].get("mapping_kwargs", {}), "w_avg_beta": 0.5}
+    state["_init_kwargs"] = {**state["_init_kwargs"], "mapping_kwargs": mapping}
+    state["_modules"]["mapping"].state["w_avg_beta"] = 0.5
+    assert "not built alike" in refused(value, tmp_path)
+
+
+def test_numbers_of_the_training_set_cannot_hurt(tmp_path: Path) -> None:
+    value = {**content("s3-t"), "training_set_kwargs": {"max_size": 10**5000, "\x1b": 1}}
+    (tmp_path / "network.pkl").write_bytes(dump(value))
+    run = import_checkpoint(tmp_path / "network.pkl", tmp_path / "run", quiet=True)
+    assert run.config["data"]["count"] == 0
+
+
+def super_resolution(**changes: Any) -> dict[str, Any]:
+    return {**RRDBNet(3, 4, 4, 1, 2).state_dict(), **{name.replace("__", "."): t for name, t in changes.items()}}
+
+
+SHARED = torch.zeros(1 << 20)
+
+
+@pytest.mark.parametrize(
+    ("state", "told"),
+    [
+        (super_resolution(body__999999999__rdb1__conv1__weight=torch.zeros(1)), "numbered 999999999"),
+        (super_resolution(**{f"conv_up{i}.weight": torch.zeros(4, 4, 3, 3) for i in range(3, 40)}), "enlargements"),
+        (super_resolution(conv_first__weight=torch.zeros(30_000, 3, 0, 3)), "is empty"),
+        (super_resolution(conv_last__weight=torch.zeros(0, 4, 3, 3)), "is empty"),
+        (super_resolution(conv_first__weight=torch.zeros(4, 3, 3, 3).long()), "torch.int64"),
+        (super_resolution(conv_first__weight=torch.full((4, 3, 3, 3), float("inf"))), "not finite"),
+        (super_resolution(**{"\x1b]0;x\x07\n  fix: y": torch.zeros(1)}), "do not fit"),
+        ({"conv_first.weight": torch.zeros(1), "\x1b[31m\u202e": torch.zeros(1)}, "no network we know"),
+        ({f"a{i}": SHARED for i in range(10)}, "share their numbers"),
+        ({"module." * 3000 + "w": torch.zeros(1)}, "no network we know"),
+    ],
+)
+def test_state_dicts_that_would_hurt_are_refused(state: Any, told: str, tmp_path: Path) -> None:
+    out = io.BytesIO()
+    torch.save(state, out)
+    assert told in refused_bytes(out.getvalue(), tmp_path)
+
+
+def test_blocks_of_srgan_are_counted_with_care() -> None:
+    names = (
+        "block1.0",
+        "block1.prelu",
+        "block2.conv1",
+        "block2.bn1",
+        "block2.prelu",
+        "block9.0.conv",
+        "block9.0.prelu",
+    )
+    state = {f"{name}.weight": torch.zeros(1) for name in (*names, "block99999999.0.conv")}
+    with pytest.raises(CheckpointImportError, match="numbered 99999999"):
+        sr_from_state(state)
+
+
+def test_a_state_dict_that_wraps_itself() -> None:
+    loop: dict[str, Any] = {}
+    loop["params"] = loop
+    assert plain_state(loop) is None
+
+
+@pytest.mark.parametrize("stages", [1, 13, 5000])
+def test_r3gan_of_impossible_sizes_is_refused_at_once(stages: int) -> None:
+    one, flat = torch.zeros(1, 1, 1, 1), torch.zeros(1, 9, 1, 1)
+    state = {}
+    for i in range(stages):
+        state[f"MainLayers.{i}.Layers.1.LinearLayer1.Layer.weight"] = one
+        state[f"MainLayers.{i}.Layers.1.LinearLayer2.Layer.weight"] = flat  # no group at all
+    state["MainLayers.0.Layers.0.Basis"] = torch.zeros(1, 4, 4)
+    state["MainLayers.0.Layers.0.LinearLayer.weight"] = torch.zeros(1, 4)
+    state["AggregationLayer.Layer.weight"] = one
+    with pytest.raises(CheckpointImportError):
+        r3gan_from_state(state)
+    with pytest.raises(CheckpointImportError):
+        r3gan_from_state({**state, "EmbeddingLayer.weight": torch.zeros(1, 30_001)})
+
+
+def test_a_fresh_discriminator_out_of_proportion_is_refused() -> None:
+    """A small generator of high frequencies alone, whose settings give a discriminator of 17 GB."""
+    changes = {"channel_base": 65536, "channel_max": 16384, "first_cutoff": 2040.0, "first_stopband": 2200.0}
+    settings = resolve("stylegan3", {**changes, "z_dim": 8, "w_dim": 8, "resolution": 4096})
+    data = DataSpec(DataKind.IMAGES, "x", 0, "0", 4096, 3)
+    with torch.device("meta"):
+        shapes = Generator(generator_plan(settings.recipe, data)).state_dict()  # type: ignore[arg-type]
+    state = {name: torch.zeros(tensor.shape) for name, tensor in shapes.items()}
+    assert sum(tensor.numel() for tensor in state.values()) < 1 << 20
+    with pytest.raises(CheckpointImportError, match="many times as large"):
+        _recipe(Foreign("stylegan3", settings, data, state, state, None))
+
+
+@pytest.mark.parametrize("name", [b"\xff\xfe.pkl", b"a\n\x1b[31m[red].pkl", b"n" * 250 + b".pkl"])
+def test_names_of_files_cannot_hurt(
+    name: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / os.fsdecode(name)
+    path.write_bytes(dump(content("ada-orig")))
+    run = import_checkpoint(path)
+    said = "".join(capsys.readouterr())
+    assert "\x1b" not in said and run.path.name.isprintable() and len(run.path.name) < 120
+    assert Run.open(run.path).config["imported"]["file"].isprintable() and run.events("imported")
 
 
 # Random damage. --------------------------------------------------------------------------------------------------

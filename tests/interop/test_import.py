@@ -150,7 +150,7 @@ def changed(case: str, *where: str, **attributes: Any) -> dict[str, Any]:
         (changed("s3-t", "mapping", _buffers={"w_avg": torch.zeros(3)}), "in another size mapping.w_avg"),
         (changed("s3-t", "mapping", _buffers={"w_avg": torch.zeros(16).int()}), "of type torch.int32"),
         ({"G_ema": Persistent("Unheard", {"_modules": {}})}, "no network of StyleGAN2"),
-        ({"weights": torch.zeros(3)}, "no generator"),
+        ({"weights": torch.zeros(3)}, "no network we know"),
         ([1, 2, 3], "no generator"),
     ],
 )

@@ -35,9 +35,7 @@ def _persistent_object(meta: Any) -> Inert:
     fits = isinstance(meta, dict) and meta.get("type") == "class" and type(meta.get("class_name")) is str
     if not fits or not isinstance(meta.get("state"), dict) or type(meta.get("module_src")) is not str:
         raise ImportRefusedError("A network is stored in an unknown form.")
-    if not all(type(key) is str for key in meta["state"]):
-        raise ImportRefusedError("A network's state is no dictionary of attributes.")
-    return Inert(meta["class_name"], dict(meta["state"]), meta["module_src"])
+    return Inert(meta["class_name"], meta["state"], meta["module_src"])
 
 
 def stand_in(module: str, name: str) -> Rule:
@@ -90,7 +88,7 @@ RULES: Rules = {
     ("builtins", "set"): Rule(_set),
     ("__builtin__", "set"): Rule(_set),
     ("torch_utils.persistence", "_reconstruct_persistent_obj"): Rule(_persistent_object),
-    ("torch.storage", "_load_from_bytes"): Rule(load_from_bytes),
+    ("torch.storage", "_load_from_bytes"): Rule(load_from_bytes, nested=True),
     **STORAGE_RULES,
     **TENSOR_RULES,
     **NUMPY_RULES,
@@ -110,10 +108,12 @@ def read_checkpoint_file(path: Path) -> Any:
         CheckpointImportError: The file is missing, damaged, or of another kind.
     """
     try:
+        if path.exists() and not path.is_file():  # a pipe, say, which would be waited for
+            raise CheckpointImportError("The file cannot be read: it is no file.")
         with path.open("rb") as file:
             if zipfile.is_zipfile(file):
                 with zipfile.ZipFile(file) as archive:
-                    return read_zip(archive, RULES)
+                    return read_zip(archive, RULES, path.stat().st_size)
             file.seek(0)
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as stream:
                 value = read_pickle(stream, RULES)
@@ -124,7 +124,8 @@ def read_checkpoint_file(path: Path) -> Any:
     except CheckpointImportError as error:
         where = str(path) if error.where is None else f"{path}, {error.where}"
         raise type(error)(error.what, where=where, fix=error.fix) from error.__cause__
-    except (OSError, ValueError, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
+    except Exception as error:  # archives too are damaged in any of a hundred ways
+        what = str(error) or type(error).__name__
         raise CheckpointImportError(
-            f"The file cannot be read: {error}.", where=path, fix="check the path and the file"
+            f"The file cannot be read: {what}.", where=path, fix="check the path and the file"
         ) from error

@@ -39,6 +39,10 @@ def run_settings(checkpoint: OfficialCheckpoint, data: DataSpec) -> tuple[RunSet
     """
     g = checkpoint.average.plan
     d = checkpoint.discriminator.plan if checkpoint.discriminator else None
+    last = checkpoint.generator.plan if checkpoint.generator else g
+    differ = "kind" if type(last) is not type(g) else _differences(_plain(last), _plain(g))
+    if differ:
+        raise CheckpointImportError(f"G and G_ema are not built alike: {differ}.", fix="the file was changed by hand")
     assert not isinstance(g, DiscriminatorPlan) and not isinstance(d, GeneratorPlan | StyleGAN3Plan)
     recipe = "stylegan3" if isinstance(g, StyleGAN3Plan) else "stylegan2"
     layers: list[dict[str, Any]] = [_of_generator(g), {"resolution": g.resolution, "channels": str(g.channels)}]

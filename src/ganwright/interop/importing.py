@@ -17,14 +17,15 @@ from torch import Tensor, nn
 from ganwright._version import __version__
 from ganwright.console import console
 from ganwright.data.spec import DataKind, DataSpec
-from ganwright.errors import RunError
+from ganwright.errors import RunError, SettingsError
 from ganwright.files import hash_file, write_atomic
 from ganwright.interop.admitted import read_checkpoint_file
 from ganwright.interop.as_settings import data_spec, run_settings
 from ganwright.interop.licences import notice_for
-from ganwright.interop.nvidia import OfficialCheckpoint, tensors, understand, walk
+from ganwright.interop.module_trees import check_state, tensors, walk
+from ganwright.interop.nvidia import OfficialCheckpoint, understand
 from ganwright.interop.r3gan import r3gan_from_state
-from ganwright.interop.restricted import CheckpointImportError, Inert
+from ganwright.interop.restricted import CheckpointImportError, Inert, printable
 from ganwright.interop.sr_checkpoints import plain_state, sr_from_state
 from ganwright.recipes.base import Recipe
 from ganwright.run import Run
@@ -75,24 +76,27 @@ def import_checkpoint(path: str | Path, out: str | Path | None = None, *, quiet:
         RunError: The folder holds a run already, or cannot be written.
     """
     path = Path(path)
-    folder = Path(out) if out else Path("runs") / f"{path.stem}-imported"
+    name = "".join(c if c.isprintable() else "_" for c in path.stem)[:100]
+    folder = Path(out) if out else Path("runs") / f"{name}-imported"
     if (folder / "run.yaml").exists():
         raise RunError("There is a run in this folder already.", where=folder, fix="choose another --out")
     content = read_checkpoint_file(path)
     try:
-        foreign = _translate(content, path.stem, f"imported-{hash_file(path)}")
+        foreign = _translate(content, name, f"imported-{hash_file(path)}")
         recipe = _recipe(foreign)
     except CheckpointImportError as error:
         if error.where is None:
             raise type(error)(error.what, where=path, fix=error.fix) from error
         raise
+    except SettingsError as error:
+        raise CheckpointImportError(error.what, where=path, fix=error.fix) from error
     run = Run.create(folder, _config(foreign, path))
     write_atomic(run.path / "LICENCE-NOTICE.txt", notice_for(foreign.origin) + "\n")
     average = MovingAverage(recipe, recipe.ema_networks, 1.0, 0.0)
     average.load_state_dict({f"generator.{name}": tensor for name, tensor in foreign.average.items()})
     parts = TrainingParts(recipe, recipe.optimizers(), average)
     save_checkpoint(run, parts, dict(vars(TrainingState())))
-    run.log({"step": 0, "event": "imported", "origin": foreign.origin, "file": path.name})
+    run.log({"step": 0, "event": "imported", "origin": foreign.origin, "file": printable(path.name)})
     if not quiet:
         _tell(run, foreign)
     return run
@@ -103,6 +107,7 @@ def _translate(content: Any, name: str, fingerprint: str) -> Foreign:
         return _from_r3gan(content, name, fingerprint)
     state = plain_state(content)
     if state is not None:
+        check_state("The state dict", state)
         return _from_super_resolution(state, name, fingerprint)
     return _from_nvidia(understand(content), name, fingerprint)
 
@@ -134,6 +139,8 @@ def _from_r3gan(content: Any, name: str, fingerprint: str) -> Foreign:
     states = {
         key: dict(tensors(dict(walk(trees[key])))) for key in ("G_ema", "G", "D") if isinstance(trees.get(key), Inert)
     }
+    for key, state in states.items():
+        check_state(key, state)
     found = r3gan_from_state(states.get("G_ema", states.get("G", {})), states.get("D"))
     live = r3gan_from_state(states["G"]) if "G" in states else found
     changes = {"resolution": found.resolution, "channels": str(found.channels)}
@@ -155,6 +162,7 @@ def _from_super_resolution(state: Mapping[str, Tensor], name: str, fingerprint: 
 
 def _recipe(foreign: Foreign) -> Recipe:
     """The recipe with the file's weights; what the file lacks is drawn from the run's seed."""
+    _check_sizes(foreign)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(foreign.settings.train.seed)
         recipe = foreign.settings.info.recipe(foreign.data, foreign.settings.recipe)
@@ -162,6 +170,38 @@ def _recipe(foreign: Foreign) -> Recipe:
     if foreign.discriminator is not None:
         _load(recipe.get_submodule("discriminator"), foreign.discriminator)
     return recipe
+
+
+_FRESH = 1 << 26
+"""Weights a fresh discriminator may have in any case: twice those of the official ones."""
+
+
+def _check_sizes(foreign: Foreign) -> None:
+    """Build the recipe without memory first: what a file says must not make us allocate what it does not hold."""
+    try:
+        with torch.device("meta"):
+            recipe = foreign.settings.info.recipe(foreign.data, foreign.settings.recipe)
+    except (ValueError, TypeError, RuntimeError, ArithmeticError) as error:
+        raise CheckpointImportError(f"The network cannot be built: {error}.") from error
+    _check_fit(recipe.get_submodule("generator"), foreign.average)
+    _check_fit(recipe.get_submodule("generator"), foreign.generator)
+    given = sum(tensor.numel() for tensor in foreign.generator.values())
+    if foreign.discriminator is not None:
+        _check_fit(recipe.get_submodule("discriminator"), foreign.discriminator)
+        given += sum(tensor.numel() for tensor in foreign.discriminator.values())
+    if sum(tensor.numel() for tensor in recipe.state_dict().values()) > 5 * given + _FRESH:
+        raise CheckpointImportError("A discriminator for this generator would be many times as large as it is.")
+
+
+def _check_fit(network: nn.Module, state: Mapping[str, Tensor]) -> None:
+    wanted = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    for name in sorted(wanted.keys() | state.keys()):
+        found = tuple(state[name].shape) if name in state else "missing"
+        if found != wanted.get(name, "absent"):
+            raise CheckpointImportError(
+                f"The weights do not fit the network: '{name}' is {found}, and should be {wanted.get(name, 'absent')}.",
+                fix="only unchanged networks can be imported",
+            )
 
 
 def _load(network: nn.Module, state: Mapping[str, Tensor]) -> None:
@@ -186,10 +226,10 @@ def _config(foreign: Foreign, path: Path) -> dict[str, Any]:
         "versions": {"ganwright": __version__, "python": sys.version.split()[0], **versions},
         "device": "imported",
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": printable(shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])),
         "imported": {
             "origin": foreign.origin,
-            "file": path.name,
+            "file": printable(path.name),
             "blake2b": hash_file(path),
             "discriminator": foreign.discriminator is not None,
             "notes": list(foreign.notes),
@@ -204,4 +244,4 @@ def _tell(run: Run, foreign: Foreign) -> None:
     what = f"{foreign.settings.info.name} of {data.resolution}x{data.resolution} pixels{classes} ({foreign.origin})"
     lines = [f"imported {what} into {run.path}", *foreign.notes, "", notice_for(foreign.origin)]
     for line in lines:
-        console.print(line, markup=False, highlight=False)
+        console.print(printable(line), markup=False, highlight=False)

@@ -8,21 +8,19 @@ official one.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from ganwright.errors import SettingsError
-from ganwright.interop.restricted import CheckpointImportError, ImportRefusedError, Inert
-from ganwright.interop.tensors import Array
+from ganwright.interop.arguments import check_filters, check_sizes, plain_arguments, plain_values, shown
+from ganwright.interop.module_trees import check_state, entries, tensors, walk
+from ganwright.interop.restricted import CheckpointImportError, Inert
 from ganwright.networks import stylegan2, stylegan3
 from ganwright.networks.stylegan2.plans import Repository
 
-MAX_MODULES = 10_000
-MAX_DEPTH = 32
 Kind = Literal["stylegan2", "stylegan3", "discriminator"]
 Plan = stylegan2.GeneratorPlan | stylegan2.DiscriminatorPlan | stylegan3.StyleGAN3Plan
 
@@ -89,63 +87,30 @@ def understand(content: Any) -> OfficialCheckpoint:
     discriminator = found.get("D")
     if average.kind == "discriminator" or (discriminator is not None and discriminator.kind != "discriminator"):
         raise CheckpointImportError("The file's generator is a discriminator, or the reverse.")
-    return OfficialCheckpoint(average, found.get("G"), discriminator, _plain_values(data))
+    return OfficialCheckpoint(average, found.get("G"), discriminator, plain_values(data))
 
 
 def _network(key: str, tree: Inert) -> OfficialNetwork:
     modules = dict(walk(tree))
     kind = _kind(key, tree, modules)
     repository = _repository(modules)
-    arguments = _thaw(_init_arguments(tree))
+    arguments = plain_arguments(_init_arguments(tree))
     try:
         plan = _plan(kind, arguments, repository)
         with torch.device("meta"):  # sizes first: what a file says must not make us allocate
             shapes = {name: tensor.shape for name, tensor in _construct(kind, plan).state_dict().items()}
-    except (SettingsError, TypeError, ValueError, RuntimeError, ZeroDivisionError, OverflowError) as error:
+    except Exception as error:  # arguments can be wrong in any way
         raise CheckpointImportError(
-            f"{key} was built in a way that is not the official network's: {error}".rstrip(".") + ".",
+            f"{key} was built in a way that is not the official network's: {getattr(error, 'what', error)}".rstrip(".")
+            + ".",
             fix="only StyleGAN2 and StyleGAN3 of NVIDIA's own PyTorch repositories can be imported",
         ) from error
     state = dict(tensors(modules))
+    check_state(key, state)
     _check_shapes(key, shapes, state)
     network = OfficialNetwork(kind, repository, plan, state)
     _check_attributes(key, modules, network.build())
     return network
-
-
-def walk(tree: Inert) -> Iterator[tuple[str, Inert]]:
-    """(dotted name, module) of a network and everything in it.
-
-    Raises:
-        ImportRefusedError: It is nested without end, or has no modules where it should.
-    """
-    queue: list[tuple[str, Inert, int]] = [("", tree, 0)]
-    count = 0
-    while queue:
-        name, module, depth = queue.pop()
-        count += 1
-        if count > MAX_MODULES or depth > MAX_DEPTH:
-            raise ImportRefusedError("A network in the file has parts within parts without end.")
-        yield name, module
-        for child, part in _entries(module, "_modules"):
-            if isinstance(part, Inert):
-                queue.append((f"{name}.{child}" if name else child, part, depth + 1))
-
-
-def tensors(modules: Mapping[str, Inert]) -> Iterator[tuple[str, Tensor]]:
-    """(name, tensor) of all parameters and buffers, as a state dict has them."""
-    for name, module in modules.items():
-        for kind in ("_parameters", "_buffers"):
-            for own, tensor in _entries(module, kind):
-                if isinstance(tensor, Tensor):
-                    yield f"{name}.{own}" if name else own, tensor
-
-
-def _entries(module: Inert, kind: str) -> list[tuple[str, Any]]:
-    entries = module.state.get(kind, {})
-    if not isinstance(entries, dict) or not all(type(key) is str for key in entries):
-        raise ImportRefusedError(f"A network's {kind} is no dictionary.")
-    return list(entries.items())
 
 
 def _kind(key: str, tree: Inert, modules: Mapping[str, Inert]) -> Kind:
@@ -172,53 +137,16 @@ def _init_arguments(tree: Inert) -> dict[str, Any]:
     return arguments
 
 
-def _thaw(value: Any, depth: int = 0) -> Any:
-    """Construction arguments as plain values.
-
-    Raises:
-        ImportRefusedError: They are nested too deeply, or are no plain values.
-    """
-    if depth > 4:
-        raise ImportRefusedError("The construction arguments of a network are nested too deeply.")
-    if isinstance(value, dict) and len(value) <= 100:
-        return {key: _thaw(item, depth + 1) for key, item in value.items() if type(key) is str}
-    if isinstance(value, list | tuple) and len(value) <= 64:
-        return [_thaw(item, depth + 1) for item in value]
-    if isinstance(value, Array) and value.value.size <= 64:
-        return value.value.tolist()
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    raise ImportRefusedError("The construction arguments of a network are no plain values.")
-
-
 def _plan(kind: Kind, arguments: dict[str, Any], repository: Repository) -> Plan:
     # Whoever builds the network by name (dnnlib.util.construct_class_by_name) passes only the other arguments on.
     arguments = {name: value for name, value in arguments.items() if name != "class_name"}
-    _check_sizes(arguments)
+    check_sizes(arguments)
     if kind == "stylegan3":
-        return stylegan3.stylegan3_plan(arguments)
+        plan = stylegan3.stylegan3_plan(arguments)
+        check_filters(plan)
+        return plan
     make = stylegan2.discriminator_plan if kind == "discriminator" else stylegan2.generator_plan
     return make(arguments, repository)
-
-
-_LARGEST = {
-    "img_resolution": 4096,
-    "num_layers": 256,
-    "filter_size": 64,
-    "lrelu_upsampling": 16,
-    "margin_size": 256,
-    "kernel_size": 31,
-    "conv_kernel": 31,
-}
-
-
-def _check_sizes(arguments: Mapping[str, Any]) -> None:
-    """Sizes that would take minutes to build even without memory are refused first."""
-    for name, value in arguments.items():
-        if isinstance(value, dict):
-            _check_sizes(value)
-        elif isinstance(value, int | float) and not abs(value) <= _LARGEST.get(name, 1 << 24):
-            raise ValueError(f"{name} is too large")
 
 
 def _construct(kind: Kind, plan: Plan) -> nn.Module:
@@ -239,9 +167,6 @@ def _check_shapes(key: str, wanted: Mapping[str, torch.Size], state: dict[str, T
                 f"{key} is not the official network: it {what} {shown}{' …' if len(names) > 3 else ''}.",
                 fix="a fork of the official code has changed its network; it cannot be imported",
             )
-    for name, tensor in state.items():
-        if not tensor.is_floating_point():
-            raise CheckpointImportError(f"{key}: {name} is of type {tensor.dtype}, which no weight has.")
 
 
 _COMPARED = {
@@ -271,12 +196,12 @@ def _check_attributes(key: str, modules: Mapping[str, Inert], network: nn.Module
             value = module.state.get(theirs)
             if theirs not in module.state or not hasattr(ours.get(name), own):
                 continue
-            if theirs == "w_avg_beta" and "w_avg" not in dict(_entries(module, "_buffers")):
+            if theirs == "w_avg_beta" and "w_avg" not in dict(entries(module, "_buffers")):
                 continue  # a discriminator's mapping keeps no mean
             built = getattr(ours[name], own)
             if not _equal(value, built):
                 raise CheckpointImportError(
-                    f"{key} is not the official network: {theirs} of {ascii(name)[1:-1]} is {str(value)[:40]}, where "
+                    f"{key} is not the official network: {theirs} of {ascii(name)[1:-1]} is {shown(value)}, where "
                     f"its construction arguments give {built}.",
                     fix="a fork of the official code has changed its network; it cannot be imported",
                 )
@@ -284,16 +209,7 @@ def _check_attributes(key: str, modules: Mapping[str, Inert], network: nn.Module
 
 def _equal(a: Any, b: Any) -> bool:
     if isinstance(a, int | float) and isinstance(b, int | float):
+        if isinstance(a, int) and a.bit_length() > 64:
+            return False
         return abs(a - b) <= 1e-6 * max(abs(a), abs(b))
     return bool(a is None and b is None)
-
-
-def _plain_values(data: Any) -> dict[str, Any]:
-    """Short plain values of `training_set_kwargs`."""
-    if not isinstance(data, dict):
-        return {}
-    return {
-        key: value
-        for key, value in list(data.items())[:50]
-        if type(key) is str and (value is None or isinstance(value, bool | int | float | str)) and len(str(value)) < 500
-    }

@@ -5,12 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ganwright.interop.restricted import MARK, Buildable, Machine, Rules, Stream
+from ganwright.interop.restricted import MARK, Budget, Buildable, Machine, Rules, Stream
 
 
-def read_pickle(stream: Stream, rules: Rules, persistent: Callable[[Any], Any] | None = None, inside: str = "") -> Any:
+def read_pickle(
+    stream: Stream,
+    rules: Rules,
+    persistent: Callable[[Any], Any] | None = None,
+    inside: str = "",
+    budget: Budget | None = None,
+) -> Any:
     """One pickle from the stream, without running anything; the arguments and errors are those of `Machine`."""
-    return Machine(stream, rules, persistent, inside).run(STEPS)
+    return Machine(stream, rules, persistent, inside, budget).run(STEPS)
 
 
 def _nothing(machine: Machine, argument: Any) -> None:
@@ -80,6 +86,8 @@ def _add_items(machine: Machine, argument: Any) -> None:
 def _put(machine: Machine, argument: Any) -> None:
     if machine.stack[-1] is MARK:
         raise machine.refused("The file remembers a mark as if it were a value.")
+    if not 0 <= argument < 1 << 32:
+        raise machine.refused("The file numbers what it remembers in a way that no pickler does.")
     machine.memo[argument] = machine.stack[-1]
 
 
@@ -110,20 +118,12 @@ def _arguments(machine: Machine) -> tuple[Any, ...]:
 
 def _reduce(machine: Machine, argument: Any) -> None:
     arguments = _arguments(machine)
-    callee = machine.pop()
-    call = machine.rule(callee).call
-    assert call is not None
-    machine.push(call(*arguments))
+    machine.push(machine.call(machine.pop(), arguments, new=False))
 
 
 def _new_object(machine: Machine, argument: Any) -> None:
     arguments = _arguments(machine)
-    callee = machine.pop()
-    rule = machine.rule(callee)
-    if not rule.new:
-        raise machine.refused(f"The file makes an object of {callee}, which is admitted as a function only.")
-    assert rule.call is not None
-    machine.push(rule.call(*arguments))
+    machine.push(machine.call(machine.pop(), arguments, new=True))
 
 
 def _build(machine: Machine, argument: Any) -> None:
@@ -131,7 +131,7 @@ def _build(machine: Machine, argument: Any) -> None:
     target = machine.stack[-1]
     if type(target) is dict:
         # torch gives a state dict the attribute `_metadata`, which holds version numbers of modules.
-        if not isinstance(state, dict) or set(state) - {"_metadata"}:
+        if type(state) is not dict or len(state) > 1 or (state and "_metadata" not in state):
             raise machine.refused("The file gives attributes to a dictionary.")
         return
     if not isinstance(target, Buildable):

@@ -7,6 +7,7 @@ reads the file, without running anything in it, is elsewhere.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 
 from ganwright.data.spec import DataKind, DataSpec
 from ganwright.errors import SettingsError
+from ganwright.interop.arguments import MAX_CLASSES
 from ganwright.interop.restricted import CheckpointImportError
 from ganwright.networks.r3gan import Discriminator, Generator, R3GANPlan, smoothing_filter
 from ganwright.recipes.r3gan_settings import R3GANSettings, check, network_plan
@@ -39,6 +41,7 @@ _INNER = {
 }
 """Theirs to ours; inside, `MainLayers.<i>.Layers.<j>.` is our `stages.<i>.<j>.`."""
 _KERNEL = "Resampler.Kernel"
+_MAX_STAGES = 12
 
 
 @dataclass(frozen=True)
@@ -77,13 +80,13 @@ def r3gan_from_state(g_state: Mapping[str, Tensor], d_state: Mapping[str, Tensor
     discriminator = None if d_state is None else _by_our_names(d_state, "discriminator")
     try:
         plan = plan_from_state(generator)
-    except (KeyError, IndexError, ValueError, ZeroDivisionError) as error:
+        settings = _settings(plan)
+        with torch.device("meta"):
+            _fits(Generator(plan), generator, "generator")
+            if discriminator is not None:
+                _fits(Discriminator(plan), discriminator, "discriminator")
+    except (LookupError, ValueError, ArithmeticError, TypeError, RuntimeError) as error:
         raise CheckpointImportError("These are not the tensors of an R3GAN generator.", where=repr(error)) from error
-    settings = _settings(plan)
-    with torch.device("meta"):
-        _fits(Generator(plan), generator, "generator")
-        if discriminator is not None:
-            _fits(Discriminator(plan), discriminator, "discriminator")
     return ImportedR3GAN(settings, plan.resolution, plan.channels, plan.num_classes, generator, discriminator)
 
 
@@ -121,6 +124,8 @@ def plan_from_state(state: Mapping[str, Tensor]) -> R3GANPlan:
     grouped = [state[f"stages.{i}.1.grouped.weight"] for i in range(len(blocks))]
     widths = tuple(weight.shape[1] for weight in expand)
     numbers, classes = state["embedding.weight"].shape if "embedding.weight" in state else (0, 0)
+    if classes > MAX_CLASSES:
+        raise ValueError(f"{classes} classes")
     return R3GANPlan(
         resolution=state["stages.0.0.basis"].shape[1] << (len(blocks) - 1),
         channels=state["to_image.weight"].shape[0],
@@ -161,11 +166,11 @@ def _check_filter(kernel: Tensor, where: str) -> None:
 def _blocks(state: Mapping[str, Tensor]) -> tuple[int, ...]:
     """Residual blocks of each stage, in the network's own order."""
     stages = 1 + max(int(name.split(".")[1]) for name in state if name.startswith("stages."))
-    if stages > len(state):
-        raise ValueError(f"stage {stages - 1} of a network of {len(state)} tensors")
+    if stages > _MAX_STAGES:
+        raise ValueError("so many stages that no image is as large")
     found = [re.fullmatch(r"stages\.(\d+)\.\d+\.grouped\.weight", name) for name in state]
-    in_stage = [int(match[1]) for match in found if match]
-    return tuple(in_stage.count(i) for i in range(stages))
+    in_stage = Counter(int(match[1]) for match in found if match)
+    return tuple(in_stage[i] for i in range(stages))
 
 
 def _settings(plan: R3GANPlan) -> R3GANSettings:

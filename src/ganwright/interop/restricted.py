@@ -15,13 +15,26 @@ from typing import Any, Protocol
 
 from ganwright.errors import GanwrightError
 
-MAX_OPCODES = 20_000_000
-"""More than any real checkpoint has (they have 10⁴ to 10⁶), few enough to stop in a minute."""
-_KEY_TYPES = (str, int, float, bool, bytes, type(None))
+MAX_OPCODES = 1_000_000
+"""More than any real checkpoint has (they have 10⁴ to 10⁵), few enough to stop in seconds and fit into memory."""
+_KEY_TYPES = (str, float, bool, bytes, type(None))
+_SHOWN = 2000
+
+
+def printable(text: str) -> str:
+    """The text with whatever could steer a terminal, forge a line or hide (controls, direction marks) escaped."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 class CheckpointImportError(GanwrightError):
-    """Someone else's file is damaged, or is of no kind we know."""
+    """Someone else's file is damaged, or is of no kind we know.
+
+    Texts may quote the file: they are made printable and cut. The arguments are those of `GanwrightError`.
+    """
+
+    def __init__(self, what: str, *, where: object | None = None, fix: str | None = None) -> None:
+        place = None if where is None else printable(str(where)[:_SHOWN])
+        super().__init__(printable(what[:_SHOWN]), where=place, fix=fix and printable(fix[:_SHOWN]))
 
 
 class ImportRefusedError(CheckpointImportError):
@@ -42,6 +55,34 @@ class Stream(Protocol):
 
     def size(self) -> int:
         """Bytes from beginning to end."""
+
+
+@dataclass
+class Budget:
+    """What a file may still ask of us: shared by a pickle and the pickles inside it.
+
+    Attributes:
+        instructions: How many; the parts of what a call is given count too, as something is done with each.
+        nbytes: Bytes that calls may be given: no more than the file has, or one text used often would fill memory.
+    """
+
+    instructions: int
+    nbytes: int
+
+    def spend(self, arguments: tuple[Any, ...]) -> None:
+        """Pay for a call.
+
+        Raises:
+            ImportRefusedError: There is not enough left.
+        """
+        self.instructions -= len(arguments)
+        for argument in arguments[:16]:
+            if isinstance(argument, list | tuple | dict | set):
+                self.instructions -= len(argument)
+            elif isinstance(argument, bytes):
+                self.nbytes -= len(argument)
+        if self.instructions < 0 or self.nbytes < 0:
+            raise ImportRefusedError("The file uses the same parts over and over, to take time or memory.")
 
 
 @dataclass(frozen=True)
@@ -85,11 +126,13 @@ class Inert(Buildable):
         """Take attributes, as data.
 
         Raises:
-            ImportRefusedError: They are no dictionary.
+            ImportRefusedError: They are no dictionary, or there are some already.
         """
-        if not isinstance(state, dict) or not all(isinstance(key, str) for key in state):
+        if type(state) is not dict:
             raise ImportRefusedError(f"The state of an object of {self.name} is no dictionary of attributes.")
-        self.state.update(state)
+        if self.state:
+            raise ImportRefusedError(f"An object of {self.name} is given two states.")
+        self.state = state  # not copied: many objects could share one large state
 
 
 @dataclass(frozen=True)
@@ -99,10 +142,12 @@ class Rule:
     Attributes:
         call: From the arguments, all plain values, to a plain value. None: the name may stand as data only.
         new: Whether it may be used as a class (opcode NEWOBJ) too.
+        nested: Whether it reads a pickle of its own: it is given the `Budget` as its last argument.
     """
 
     call: Callable[..., Any] | None = None
     new: bool = False
+    nested: bool = False
 
 
 Rules = Mapping[tuple[str, str], Rule]
@@ -124,12 +169,19 @@ class Machine:
         rules: The admitted names, by module and name (not joined, so that dots cannot be shifted between them).
         persistent: What a persistent id stands for; None: there may be none.
         inside: What to add to positions in errors, such as " in a nested storage".
+        budget: What is left to a pickle inside another; None: this is the outer one.
     """
 
     def __init__(
-        self, stream: Stream, rules: Rules, persistent: Callable[[Any], Any] | None = None, inside: str = ""
+        self,
+        stream: Stream,
+        rules: Rules,
+        persistent: Callable[[Any], Any] | None = None,
+        inside: str = "",
+        budget: Budget | None = None,
     ) -> None:
         self.stream, self.rules, self.persistent, self.inside = stream, rules, persistent, inside
+        self.budget = budget or Budget(MAX_OPCODES, stream.size())
         self.stack: list[Any] = []
         self.memo: dict[int, Any] = {}
         self.position = 0
@@ -148,9 +200,10 @@ class Machine:
             CheckpointImportError: The file is damaged.
         """
         try:
-            for count, (opcode, argument, position) in enumerate(pickletools.genops(self.stream)):  # type: ignore[arg-type]
+            for opcode, argument, position in pickletools.genops(self.stream):  # type: ignore[arg-type]
                 self.position = position or 0
-                if count > MAX_OPCODES:
+                self.budget.instructions -= 1
+                if self.budget.instructions < 0:
                     raise self.refused("The file has more instructions than any checkpoint.")
                 if opcode.name == "STOP":
                     return self.pop()
@@ -223,8 +276,11 @@ class Machine:
         return self.stack[-1]
 
     def key(self, value: Any) -> Any:
-        """A value that may be a key: hashing nested tuples can exhaust the stack of C."""
-        if type(value) in _KEY_TYPES or (type(value) is tuple and all(type(item) in _KEY_TYPES for item in value)):
+        """A value that may be a key: quick to hash, and of a hash that a file cannot choose for many at once.
+
+        Tuples and large integers are neither, and hashing nested tuples can exhaust the stack of C.
+        """
+        if type(value) in _KEY_TYPES or (type(value) is int and value.bit_length() <= 64):
             return value
         raise self.refused(f"A {type(value).__name__} is used as a key.")
 
@@ -236,14 +292,17 @@ class Machine:
             raise _unknown(self, Global(module, name))
         return Global(module, name)
 
-    def rule(self, callee: Any) -> Rule:
-        """What to do for a name that is called."""
+    def call(self, callee: Any, arguments: tuple[Any, ...], *, new: bool) -> Any:
+        """Call the rule for an admitted name; `new`: as a class."""
         if type(callee) is not Global:
             raise self.refused(f"The file calls a {type(callee).__name__}, which is data.")
         rule = self.rules[callee.module, callee.name]
         if rule.call is None:
             raise self.refused(f"The file calls {callee}, which is admitted as data only.")
-        return rule
+        if new and not rule.new:
+            raise self.refused(f"The file makes an object of {callee}, which is admitted as a function only.")
+        self.budget.spend(arguments)
+        return rule.call(*arguments, self.budget) if rule.nested else rule.call(*arguments)
 
 
 def _unknown(machine: Machine, name: Global) -> ImportRefusedError:

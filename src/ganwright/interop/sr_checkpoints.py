@@ -21,6 +21,11 @@ State = Mapping[str, Tensor]
 _WRAPPERS = ("params_ema", "params", "state_dict", "model_state_dict", "generator", "netG")
 """Keys under which a state dict may lie, the preferred first (BasicSR: the averaged weights)."""
 _PREFIXES = ("module.", "_orig_mod.")
+_MAX_WRAPPERS = 4
+"""So many are taken off; a file may wrap itself without end."""
+_MAX_NUMBER = 1000
+"""No name of a layer has a larger number; the largest says how many layers are made."""
+_MAX_DOUBLINGS = 8
 
 
 @dataclass(frozen=True)
@@ -61,17 +66,21 @@ class Layout:
 
 def plain_state(content: Any) -> dict[str, Tensor] | None:
     """The state dict in what a file holds, without wrappers and prefixes; None where there is none."""
-    for key in _WRAPPERS:
-        if isinstance(content, dict) and isinstance(content.get(key), dict):
-            return plain_state(content[key])
+    for _ in range(_MAX_WRAPPERS):
+        wrapped = [
+            content[key] for key in _WRAPPERS if isinstance(content, dict) and isinstance(content.get(key), dict)
+        ]
+        content = wrapped[0] if wrapped else content
     if not isinstance(content, dict) or not content:
         return None
     if not all(isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items()):
         return None
-    for prefix in _PREFIXES:
-        if all(name.startswith(prefix) for name in content):
-            return plain_state({name.removeprefix(prefix): value for name, value in content.items()})
-    return dict(content)
+    state: dict[str, Tensor] = dict(content)
+    for _ in range(_MAX_WRAPPERS):
+        for prefix in _PREFIXES:
+            if all(name.startswith(prefix) for name in state):
+                state = {name.removeprefix(prefix): value for name, value in state.items()}
+    return state
 
 
 def sr_from_state(state: State) -> SRCheckpoint:
@@ -85,7 +94,7 @@ def sr_from_state(state: State) -> SRCheckpoint:
         if layout.signature <= shapes:
             try:
                 return layout.read(state)
-            except (KeyError, IndexError, ValueError) as error:
+            except (LookupError, ValueError, ArithmeticError) as error:
                 raise CheckpointImportError(
                     f"The file looks like {layout.origin}, but its parts do not fit together ({error}).",
                     fix="only unchanged networks of that repository can be imported",
@@ -158,6 +167,7 @@ def _rrdb_checkpoint(origin: str, state: dict[str, Tensor]) -> SRCheckpoint:
     channels = state["conv_last.weight"].shape[0]
     width, inputs = state["conv_first.weight"].shape[:2]
     ups = len({name for name in state if re.match(r"^conv_up\d+\.weight$", name)})
+    _check_doublings(ups)
     folding = round((inputs / channels) ** 0.5)
     if folding**2 * channels != inputs or 2**ups % folding:
         raise ValueError(f"{inputs} channels in and {channels} out")
@@ -196,6 +206,7 @@ def _sequential_ends(state: State) -> dict[str, str]:
 def _msrresnet(state: State) -> SRCheckpoint:
     width, channels = state["conv_first.weight"].shape[:2]
     ups = _count(state, r"^upconv(\d+)\.") - 1
+    _check_doublings(ups)
     factor = round((state["upconv1.weight"].shape[0] / width) ** 0.5)
     settings = {
         "network": "msrresnet",
@@ -211,6 +222,7 @@ def _leftthomas(state: State) -> SRCheckpoint:
     last = _count(state, r"^block(\d+)\.") - 1
     blocks = range(2, last - 1)
     ups = len({name for name in state if re.match(rf"^block{last}\.\d+\.conv\.weight$", name)})
+    _check_doublings(ups)
     parts = {"block1.0": "head", "block1.1": "head_act", f"block{last - 1}.0": "trunk"}
     parts |= {f"block{last - 1}.1": "trunk_end", f"block{last}.{ups}": "tail"}
     for i, k in enumerate(blocks):
@@ -238,7 +250,15 @@ def _leftthomas(state: State) -> SRCheckpoint:
 
 def _count(state: State, pattern: str) -> int:
     """One more than the largest number that the pattern finds in a name."""
-    return 1 + max(int(found[1]) for name in state if (found := re.match(pattern, name)))
+    largest = max(int(found[1]) for name in state if (found := re.match(pattern, name)))
+    if largest > _MAX_NUMBER:
+        raise ValueError(f"a layer numbered {largest}")
+    return 1 + largest
+
+
+def _check_doublings(ups: int) -> None:
+    if ups > _MAX_DOUBLINGS:
+        raise ValueError(f"{ups} enlargements")
 
 
 def _with_bias(parts: Iterable[str]) -> frozenset[str]:

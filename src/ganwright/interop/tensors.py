@@ -168,8 +168,12 @@ def _array(data: Any, dtype: Any, shape: Any, order: str) -> np.ndarray[Any, Any
     shape = naturals(shape, "shape")
     if math.prod(shape) * dtype.numpy.itemsize != len(data):
         raise ImportRefusedError("A numpy array says it is of another size than its bytes.")
-    flat = np.frombuffer(data, dtype.numpy).astype(dtype.numpy.newbyteorder("="))
+    flat = np.frombuffer(data, dtype.numpy)  # not copied, whatever the byte order
     return flat.reshape(shape, order="F" if order == "F" else "C")
+
+
+def _size(size: Any) -> tuple[int, ...]:
+    return naturals(tuple(size) if type(size) is list else size, "size")
 
 
 def _dtype(code: Any, *ignored: Any) -> DType:
@@ -205,7 +209,7 @@ TENSOR_RULES: dict[tuple[str, str], Rule] = {
     ("torch._utils", "_rebuild_tensor"): Rule(rebuild_tensor),
     ("torch._utils", "_rebuild_tensor_v2"): Rule(rebuild_tensor),
     ("torch._utils", "_rebuild_parameter"): Rule(rebuild_parameter),
-    ("torch", "Size"): Rule(lambda size: naturals(tuple(size), "size"), new=True),
+    ("torch", "Size"): Rule(_size, new=True),
     **{
         ("torch", name): Rule()
         for name in ("float64", "float32", "float16", "bfloat16", "int64", "int32", "uint8", "bool")

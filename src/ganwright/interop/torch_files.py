@@ -14,7 +14,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from ganwright.interop.opcodes import read_pickle
-from ganwright.interop.restricted import CheckpointImportError, ImportRefusedError, Rules, Stream
+from ganwright.interop.restricted import Budget, CheckpointImportError, ImportRefusedError, Rules, Stream
 from ganwright.interop.tensors import STORAGE_RULES, Storage, storage_dtype
 
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
@@ -25,26 +25,34 @@ _LEGACY_PROTOCOL = 1001
 class BytesStream(io.BytesIO):
     """Bytes as a stream that knows its size."""
 
+    def __init__(self, data: bytes) -> None:
+        super().__init__(data)
+        self._size = len(data)
+
     def size(self) -> int:
         """Bytes from beginning to end."""
-        return self.getbuffer().nbytes
+        return self._size
 
 
-def load_from_bytes(data: Any) -> Storage:
+def load_from_bytes(data: Any, budget: Budget) -> Storage:
     """`torch.storage._load_from_bytes`, for what it is used for: one storage in the older format.
+
+    Args:
+        data: The file.
+        budget: Of the pickle around it.
 
     Raises:
         ImportRefusedError: The bytes hold anything else.
     """
     if type(data) is not bytes:
         raise ImportRefusedError("A storage is not made of bytes.")
-    value = read_legacy(BytesStream(data), STORAGE_RULES, " of a nested storage")
+    value = read_legacy(BytesStream(data), STORAGE_RULES, " of a nested storage", budget)
     if type(value) is not Storage:
         raise ImportRefusedError("A nested storage holds something else.")
     return value
 
 
-def read_legacy(stream: Stream, rules: Rules, inside: str = "") -> Any:
+def read_legacy(stream: Stream, rules: Rules, inside: str = "", budget: Budget | None = None) -> Any:
     """The content of a file of the older format; the stream stands at its beginning.
 
     Raises:
@@ -52,9 +60,9 @@ def read_legacy(stream: Stream, rules: Rules, inside: str = "") -> Any:
         CheckpointImportError: It is damaged.
     """
     for expected in (LEGACY_MAGIC, _LEGACY_PROTOCOL):
-        if read_pickle(stream, {}, inside=inside) != expected:
+        if read_pickle(stream, {}, inside=inside, budget=budget) != expected:
             raise CheckpointImportError(f"The file is damaged{inside}: it does not begin as a file of torch does.")
-    system = read_pickle(stream, {}, inside=inside)
+    system = read_pickle(stream, {}, inside=inside, budget=budget)
     if not isinstance(system, dict) or system.get("little_endian") is not True:
         raise CheckpointImportError("The file was written on a big-endian machine, which is not supported.")
     # The numbers come after the pickle that refers to them: storages are made empty, and filled afterwards.
@@ -73,17 +81,23 @@ def read_legacy(stream: Stream, rules: Rules, inside: str = "") -> Any:
             raise ImportRefusedError("One storage is described in two ways.")
         return storages[key]
 
-    value = read_pickle(stream, rules, persistent, inside)
-    keys = read_pickle(stream, {}, inside=inside)
-    if not isinstance(keys, list) or sorted(map(str, keys)) != sorted(storages):
+    value = read_pickle(stream, rules, persistent, inside, budget)
+    keys = read_pickle(stream, {}, inside=inside, budget=budget)
+    as_text = isinstance(keys, list) and all(type(key) is str for key in keys)
+    if not as_text or sorted(keys) != sorted(storages):
         raise CheckpointImportError(f"The file is damaged{inside}: its list of storages is wrong.")
     for key in keys:
         _fill(storages[key], stream)
     return value
 
 
-def read_zip(file: zipfile.ZipFile, rules: Rules) -> Any:
+def read_zip(file: zipfile.ZipFile, rules: Rules, size: int) -> Any:
     """The content of a file of the zip format.
+
+    Args:
+        file: The archive.
+        rules: The admitted names.
+        size: Bytes of the archive.
 
     Raises:
         ImportRefusedError: It asks for something that is not admitted, or would swell when unpacked.
@@ -96,6 +110,8 @@ def read_zip(file: zipfile.ZipFile, rules: Rules) -> Any:
         raise ImportRefusedError("The archive is compressed, which torch never does; it might swell without bound.")
     if sum(info.file_size for info in file.infolist()) > sum(info.compress_size for info in file.infolist()):
         raise ImportRefusedError("The archive says its members are larger than they are.")
+    if sum(info.file_size for info in file.infolist()) > size:  # they overlap
+        raise ImportRefusedError("The archive says its members are larger than itself.")
     folder = pickles[0].removesuffix("data.pkl")
     if f"{folder}byteorder" in file.namelist() and file.read(f"{folder}byteorder") != b"little":
         raise CheckpointImportError("The file was written on a big-endian machine, which is not supported.")
