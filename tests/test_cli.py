@@ -40,9 +40,11 @@ def test_help_starts_without_torch() -> None:
         (["train", "dcgna", "mnist"], 1, "Did you mean 'dcgan'"),
         (["train", "dcgan", "/nowhere/photos"], 1, "/nowhere/photos"),
         (["train", "dcgan"], 1, "No data"),
+        (["train", "photos/"], 1, "no recipe 'photos/'"),
         (["resume", "/nowhere/run"], 1, "not a run folder"),
         (["sample", "/nowhere/run"], 1, "not a run folder"),
-        (["evaluate", "/nowhere/images"], 1, "--reference"),
+        (["evaluate", "/nowhere/images"], 1, "no such run"),
+        (["evaluate", "."], 1, "--reference"),
         (["data", "/nowhere"], 1, "/nowhere"),
     ],
 )
@@ -123,3 +125,33 @@ def test_options_of_a_recipe(run: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert "NAME=VALUE" in capsys.readouterr().err
     assert main(["sample", str(run), "--set", "seed=3"]) == 1
     assert "--seed 3" in capsys.readouterr().err
+    assert main(["sample", str(run), "--set", "labels=3"]) == 1
+    assert "--label 3" in capsys.readouterr().err
+
+
+def test_a_recipe_may_take_options_that_depend_on_its_settings(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = {**TINY, **SMALL_NETWORKS, "resolution": 16, "evaluate_every": -1}
+    asked = gw.train("infogan", run.parent / "images.npz", out=run.parent / "codes", **options)
+    assert main(["sample", str(asked.path), "-n", "2", "--set", "category=3", "code1=[-1, 1]"]) == 0
+    for wrong in ("category=10", "code7=0"):
+        assert main(["sample", str(asked.path), "-n", "2", "--set", wrong]) == 1
+    assert "category2" not in capsys.readouterr().err
+
+
+def test_repeating_a_run_with_a_recipe_of_other_settings(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "stylegan2", "mnist", "--from-run", str(run)]) == 1
+    assert "a run of cgan" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_finished_run_has_nothing_left_to_do(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["resume", str(run)]) == 0
+    assert "steps were done before" in " ".join(capsys.readouterr().err.split())
+
+
+def test_what_cannot_be_written_is_told_without_a_traceback(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    assert main(["sample", str(run), "-n", "2", "--out", str(tmp_path / "file" / "grid.png")]) == 1
+    told = "".join(capsys.readouterr().err.split())
+    assert str(tmp_path / "file") in told and "Traceback" not in told

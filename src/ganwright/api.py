@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +12,18 @@ import torch
 from ganwright.config import DataSettings
 from ganwright.data.inspection import DataReport, inspect_data
 from ganwright.data.spec import Dataset
+from ganwright.errors import SettingsError
 from ganwright.evaluating import evaluate
 from ganwright.metrics.estimate import Evaluation
 from ganwright.metrics.neighbours import NeighbourSheet, nearest_neighbours
-from ganwright.recipes.registry import RecipeInfo, recipes
+from ganwright.recipes.registry import RecipeInfo, find_recipe, recipes
 from ganwright.report import write_report as write_html_report
 from ganwright.run import Run
 from ganwright.samples import ImageSamples, Samples
 from ganwright.training.journal import EVALUATION_SEED
 from ganwright.training.launch import open_data, resume_run, start_run
 from ganwright.training.restore import default_device, sample_run
-from ganwright.training.settings import RunSettings, read_settings_file, resolve
+from ganwright.training.settings import GROUPS, RunSettings, read_settings_file, resolve
 
 __all__ = [
     "Evaluation",
@@ -105,12 +106,11 @@ def plan_training(
     changes: dict[str, Any],
 ) -> tuple[RunSettings, Any]:
     """All settings and the data source, from an earlier run, a file and keyword arguments, the later winning."""
-    from ganwright.errors import SettingsError
-
     layers: list[dict[str, Any]] = []
     if from_run is not None:
         config = load_run(from_run).config
         recipe = recipe or config["recipe"]
+        _check_same_settings(recipe, config)
         data = config.get("data_source") if data is None else data
         layers.append(config["settings"])
     if settings is not None:
@@ -122,8 +122,26 @@ def plan_training(
     if recipe is None:
         raise SettingsError("No recipe was named.", fix="`ganwright recipes` lists them")
     if data is None:
+        _entry(recipe)  # `train DATA` and a misspelt name are told so first
         raise SettingsError("No data was given.", fix="give a folder, an archive, or the bundled 'mnist'")
     return resolve(recipe, *layers, changes), data
+
+
+def _entry(recipe: str | RecipeInfo) -> RecipeInfo:
+    return find_recipe(recipe) if isinstance(recipe, str) else recipe
+
+
+def _check_same_settings(recipe: str | RecipeInfo, config: dict[str, Any]) -> None:
+    """Refuse to repeat a run with a recipe that has other settings."""
+    info = _entry(recipe)
+    known = {field.name for part in (*GROUPS.values(), type(info.settings)) for field in fields(part)}
+    unknown = sorted(set(config["settings"]) - known)
+    if info.name != config["recipe"] and unknown:
+        raise SettingsError(
+            f"This is a run of {config['recipe']}, and {info.name} has other settings (no {unknown[0]}, say).",
+            where="from_run",
+            fix=f"leave {info.name} out, or take a run of {info.name}",
+        )
 
 
 def resume(run: str | Path | Run, *, data: Any = None, write_html: bool = True, **changes: Any) -> TrainedRun:

@@ -118,6 +118,6 @@ class EvalSettings:
     extractor: str = ""
     """Feature extractor: efficientnet-lite0 (the default), inception, or a file; by default the protocol's."""
     eval_samples: int = 1000
-    """Generated samples an evaluation uses; as many real ones, or all where there are fewer."""
+    """Generated samples an evaluation uses; as many real ones but at least 2,000, or all where there are fewer."""
     best_by: str = "fd"
     """The metric that chooses the best checkpoint."""

@@ -100,6 +100,8 @@ def evaluate(
             return _evaluate_translator(run, reference, protocol or "", extractor or "", checkpoint, sets, report)
         found = _compare_run(run, reference, protocol or "", extractor or "", checkpoint, sets)
     elif reference is None:
+        if isinstance(what, str | Path) and not Path(what).exists():
+            raise MetricError("There is no such run.", where=what, fix="give a run, or images and --reference")
         raise MetricError("There is nothing to compare these images with.", fix="give --reference REAL_IMAGES")
     else:
         found = compare_sets(what, reference, protocol=protocol or "", extractor=extractor or "", **sets)

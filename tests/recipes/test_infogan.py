@@ -155,6 +155,8 @@ def test_it_trains_and_samples(changes: dict[str, Any]) -> None:
 
 def test_codes_can_be_asked_for() -> None:
     recipe = build(categorical_codes=2)
+    assert list(recipe.sample_options) == ["category", "category2", "code1", "code2"]
+    assert "images" in build(encoder="learned").sample_options
     recipe.eval()
     latents = recipe._requested_latents(SampleRequest(n=12, options={"category2": 4, "code1": [0.1] * 12}))
     categories, continuous = recipe.codes.split(latents[:, 5:])

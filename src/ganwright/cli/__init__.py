@@ -30,11 +30,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         console.print(f"[red]error:[/] {_escape(str(error))}")
         return 2 if verb not in VERBS else 1
+    except BrokenPipeError:
+        return 0
+    except OSError as error:
+        from ganwright.console import console
+
+        where = "" if error.filename is None else f"\n  where: {error.filename}"
+        console.print(f"[red]error:[/] {_escape(f'{error.strerror or error}.{where}')}")
+        return 1
     except KeyboardInterrupt:
         sys.stderr.write("interrupted; what was finished is kept\n")
         return 130
-    except BrokenPipeError:
-        return 0
     return 0
 
 

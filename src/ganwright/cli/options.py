@@ -47,8 +47,12 @@ def pairs(words: Sequence[str], taken: Container[str]) -> dict[str, Any]:
     found = {}
     for word in words:
         name, equals, value = word.partition("=")
-        if name in taken or name in ("labels", "ema", "device"):
-            raise SettingsError(f"'{name}' is an option of the command.", where="--set", fix=f"write --{name} {value}")
+        option = "label" if name == "labels" else name
+        if option in taken:
+            fix = f"write --{option} {value}"
+            raise SettingsError(f"'{name}' is an option of the command.", where="--set", fix=fix)
+        if name in ("ema", "device"):
+            raise SettingsError(f"'{name}' can be chosen from Python only.", where="--set", fix="see ganwright.sample")
         if not equals or not name:
             raise SettingsError(f"'{word}' is not of the form NAME=VALUE.", where="--set", fix="--set truncation=0.7")
         try:

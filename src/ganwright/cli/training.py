@@ -118,7 +118,13 @@ def resume(arguments: list[str]) -> None:
         for name, value in (("steps", options.steps), ("max_minutes", options.max_minutes))
         if value is not None
     }
-    _next_steps(api.resume(options.run, data=options.data, **changes))
+    before = [step for step, _ in api.load_run(options.run).checkpoints()]
+    run = api.resume(options.run, data=options.data, **changes)
+    if before and [step for step, _ in run.checkpoints()] == before and speaks():
+        from ganwright.console import console
+
+        console.print(f"all {before[-1]} steps were done before; --steps MORE trains longer", markup=False)
+    _next_steps(run)
 
 
 def demo(arguments: list[str]) -> None:

@@ -52,7 +52,9 @@ def export_state(
     if not state:
         known = sorted({name.partition(".")[0] for name in content["networks"] if "." in name})
         raise SettingsError(
-            f"This run has no network '{network}'.{nearest(network, known)}", where=run.path, fix=", ".join(known)
+            f"This run has no network '{network}'.{nearest(network, known)}",
+            where=run.path,
+            fix="choose from " + ", ".join(known),
         )
     if run.config["recipe"] == "r3gan":
         from ganwright.interop.r3gan import r3gan_to_state

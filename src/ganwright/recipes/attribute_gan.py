@@ -77,6 +77,8 @@ class AttributeGAN(HeadedImageGAN):
         self.settings: AttributeGANSettings = settings
         self.codes = AttributeCodes(self.names)
         self.add_head("attributes", nn.Linear(self.feature_size, self.codes.size))
+        if settings.attribute_control:
+            self.sample_options = {name: ATTRIBUTES[name].meaning for name in self.names}
         self._asked: Tensor | None = None  # codes of the fakes in hand; drawn anew before each use
 
     # Networks. ----------------------------------------------------------------------------------------------

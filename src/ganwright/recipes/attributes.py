@@ -52,6 +52,11 @@ class Attribute:
     formula: str
 
     @property
+    def meaning(self) -> str:
+        """The formula, or the classes where there are any."""
+        return "one of " + ", ".join(self.classes) if self.classes else self.formula
+
+    @property
     def size(self) -> int:
         """Numbers that describe a value: 1, or one a class."""
         return max(1, len(self.classes))

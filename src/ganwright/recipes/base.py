@@ -186,8 +186,9 @@ class Recipe(nn.Module, ABC):
     """How its samples are evaluated: "images" (as a distribution), "pairs" or "domains"; "": as the kind of data is.
     A restorer that trains on plain images and damages them itself says "pairs"."""
 
-    sample_options: ClassVar[Mapping[str, str]] = {}
-    """What `sample` understands in `SampleRequest.options`: name and meaning; anything else is refused before."""
+    sample_options: Mapping[str, str] = {}
+    """What `sample` understands in `SampleRequest.options`: name and meaning; anything else is refused before.
+    Set on the instance where it depends on the data or the settings."""
 
     def __init__(self, data: DataSpec, settings: Any) -> None:
         super().__init__()

@@ -82,6 +82,9 @@ class InfoGAN(HeadedImageGAN):
         # As in the paper's appendix: one hidden layer of 128 on D's features (batch norm left out: D may have none).
         q = nn.Sequential(nn.Linear(self.feature_size, 128), nn.LeakyReLU(0.1), nn.Linear(128, self.codes.readings))
         self.add_head("codes", q)
+        self.sample_options = self.codes.meanings
+        if s.encoder != "none":
+            self.sample_options = {**self.codes.meanings, "images": "from Python: uint8 images whose features to use"}
         if s.encoder != "none":
             self.register_buffer("bank", torch.zeros(BANK_ROWS, s.encoder_features))
             self.register_buffer("rows", torch.zeros((), dtype=torch.int64))

@@ -51,6 +51,12 @@ class LatentCodes:
         first = [f"category{i + 1}" if i else "category" for i in range(self.categorical)]
         return (*first, *(f"code{i + 1}" for i in range(self.continuous)))
 
+    @property
+    def meanings(self) -> dict[str, str]:
+        """What may be asked of each code, by name."""
+        category = f"0 to {self.categories - 1}"
+        return {name: category if name.startswith("category") else "-1 to 1" for name in self.names}
+
     def draw(self, rows: int, ctx: StepContext) -> Tensor:
         """Codes (rows, size) from their priors."""
         categories = ctx.integers(self.categories, rows, self.categorical)

@@ -54,7 +54,7 @@ class Pix2Pix(Recipe):
     Settings = Pix2PixSettings
     accepts: ClassVar[frozenset[DataKind]] = frozenset({DataKind.PAIRS})
     directions: ClassVar[tuple[str, ...]] = ("a2b",)
-    sample_options: ClassVar[Mapping[str, str]] = {
+    sample_options: Mapping[str, str] = {
         "dropout": "True or False: whether the generator drops units, in place of the run's test_dropout"
     }
 

@@ -28,11 +28,14 @@ def requested_labels(request: SampleRequest, num_classes: int) -> Tensor | None:
             )
         return None
     labels = request.classes(num_classes)
-    if len(labels) != request.n or not ((labels >= 0) & (labels < num_classes)).all():
+    if len(labels) != request.n:
         raise SettingsError(
-            f"{len(labels)} labels do not fit {request.n} samples of classes 0..{num_classes - 1}.",
-            where="labels",
-            fix=f"give {request.n} labels in 0..{num_classes - 1}",
+            f"{len(labels)} labels do not fit {request.n} samples.", where="labels", fix=f"give {request.n} labels"
+        )
+    unknown = labels[(labels < 0) | (labels >= num_classes)]
+    if len(unknown):
+        raise SettingsError(
+            f"There is no class {int(unknown[0])}.", where="labels", fix=f"choose from 0 to {num_classes - 1}"
         )
     return labels
 

@@ -7,6 +7,7 @@ two play no game about rotations: both are better off when fakes have a recognis
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from functools import cache
 from typing import ClassVar
 
 import torch
@@ -69,11 +70,7 @@ class SSGAN(HeadedImageGAN):
         self.add_head("rotation", nn.Linear(self.feature_size, ROTATIONS))
         ambiguous = rotation_ambiguous(data.class_names)
         if ambiguous and settings.rotation_warning:
-            console.print(
-                f"[yellow]The classes are named {', '.join(ambiguous)}. If they are such characters, some look like "
-                "others or like themselves when rotated, and the rotation loss asks for what cannot be known.[/] "
-                "sngan does not ask; rotation_warning false silences this."
-            )
+            _warn(ambiguous)
 
     def discriminator_terms(
         self, real: Tensor, fake: Tensor, labels: Tensor | None, ctx: StepContext
@@ -118,6 +115,16 @@ def rotation_ambiguous(class_names: tuple[str, ...]) -> tuple[str, ...]:
     """The classes whose names say that they are single characters of ambiguous rotation; empty for other data."""
     found = tuple(name for name in class_names if name in _AMBIGUOUS)
     return found if len(found) >= 2 else ()
+
+
+@cache
+def _warn(ambiguous: tuple[str, ...]) -> None:
+    """Say so, once a process: a run builds its recipe several times."""
+    console.print(
+        f"[yellow]The classes are named {', '.join(ambiguous)}. If they are such characters, some look like "
+        "others or like themselves when rotated, and the rotation loss asks for what cannot be known.[/] "
+        "The recipe sngan does not ask; --no-rotation-warning silences this."
+    )
 
 
 # Chen et al. 2019: α 0.2, β 1, a quarter of the batch rotated; networks and optimiser are those of the preset `sngan`.

@@ -6,7 +6,7 @@ with adaptive discriminator augmentation (Karras et al. 2020, "Training GANs wit
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import ClassVar
 
@@ -44,7 +44,7 @@ class StyleGAN2(Recipe):
 
     Settings = StyleGAN2Settings
     accepts: ClassVar[frozenset[DataKind]] = frozenset({DataKind.IMAGES, DataKind.LABELLED_IMAGES})
-    sample_options: ClassVar[dict[str, str]] = {
+    sample_options: Mapping[str, str] = {
         "truncation": "1 (default): as trained; towards 0: nearer to the mean image, less varied",
         "truncation_cutoff": "truncate only so many of the first (coarsest) layers",
     }

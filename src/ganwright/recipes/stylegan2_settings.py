@@ -18,7 +18,7 @@ from ganwright.networks.stylegan2.plans import check_resolution
 
 @dataclass(frozen=True)
 class StyleGAN2Settings(AugmentSettings):
-    """Every knob of `StyleGAN2`; the defaults are the paper's configuration F."""
+    """Every knob of `StyleGAN2`."""
 
     # Networks
     z_dim: int = 512

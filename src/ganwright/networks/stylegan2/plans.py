@@ -147,7 +147,7 @@ def check_resolution(resolution: int) -> None:
         return
     below = 1 << max(2, resolution.bit_length() - 1)
     raise SettingsError(
-        f"StyleGAN2 doubles its resolution from 4 pixels and cannot make images of {resolution}.",
+        f"The network doubles its resolution from 4 pixels and cannot make images of {resolution}.",
         where="resolution",
         fix=f"set resolution to {below} or {2 * below} (a power of two)",
     )
