@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from ganwright.errors import SettingsError, nearest
-from ganwright.restoring.prior import PriorOptions
 from ganwright.restoring.batch import Restored, RestoreOptions, restore_each, translate_each
+from ganwright.restoring.prior import PriorOptions
 from ganwright.restoring.targets import Format
 from ganwright.restoring.translator import Translator, load_translator, open_run
 from ganwright.run import Run
