@@ -136,6 +136,24 @@ def test_ctrl_c_keeps_the_best_so_far(style: Explorer, monkeypatch: pytest.Monke
     assert found.sheet().picture().ndim == 3
 
 
+def test_an_interrupted_projection_keeps_the_newest_step(style: Explorer, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = 0
+
+    def interrupted(t: float) -> float:
+        nonlocal calls
+        calls += 1
+        if calls == 60:  # of 5,000 steps in W, of which every 200th is looked at
+            raise KeyboardInterrupt
+        return ramp(t)
+
+    monkeypatch.setattr(projecting, "ramp", interrupted)
+    target = style.images([6]).images[0]
+    short = style.project(target, extractor=None, steps=10_000, quiet=True)
+    monkeypatch.setattr(projecting, "ramp", lambda t: 0.0)
+    start = style.project(target, extractor=None, steps=2, quiet=True)
+    assert short.quality.psnr > start.quality.psnr
+
+
 def test_the_ramp_is_the_papers() -> None:
     assert ramp(0) < 0.05 and ramp(0.025) == pytest.approx(0.5, abs=0.03) and ramp(0.5) == 1
     assert ramp(0.875) == pytest.approx(0.5) and ramp(1) == pytest.approx(0)

@@ -104,7 +104,9 @@ def _next_steps(run: Any) -> None:
 
     # Not wrapped: paths are there to be copied.
     console.print(f"\nrun     {run.path}\nreport  {run.path / 'report.html'}\n\nnext:", markup=False, soft_wrap=True)
-    for command in ("sample {} -n 64", "evaluate {}", "resume {} --steps MORE", "train --from-run {}"):
+    ended = [event["event"] for event in run.events() if event["event"] in ("finished", "stopped")]
+    go_on = "resume {}" if ended[-1:] == ["stopped"] else "resume {} --steps MORE"
+    for command in ("sample {} -n 64", "evaluate {}", go_on, "train --from-run {}"):
         console.print(f"  ganwright {command.format(run.path)}", markup=False, soft_wrap=True)
 
 

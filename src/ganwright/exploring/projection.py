@@ -218,6 +218,7 @@ class _Projector:
             self.trace.losses.append((done + step, float(losses[i])))
             return float(losses[i])
 
+        step = -1
         try:
             with progress("projecting", self.s.steps, done=done, quiet=self.quiet) as advance:
                 told = look(0)
@@ -236,8 +237,9 @@ class _Projector:
                         told = look(step + 1)
                     self._snapshot(done + step + 1, spread(best[1]))
                     advance(note=f"loss {told:.4g}")
-        except KeyboardInterrupt:  # what was found is kept
+        except KeyboardInterrupt:  # what was found is kept, with what came after the last look
             self.trace.interrupted = True
+            look(step + 1)
         return best[1], best[2]
 
     def _losses(self, values: Tensor, labels: Tensor | None) -> Tensor:
