@@ -265,6 +265,25 @@ def test_a_resumed_run_is_the_run_that_was_not_interrupted(tmp_path: Path, name:
         assert path.read_bytes() == (tmp_path / "broken" / "samples" / path.name).read_bytes()
 
 
+@pytest.mark.parametrize("make", [pix2pix, cyclegan])
+def test_it_trains_under_bfloat16_autocast(make: Any) -> None:
+    recipe = make().train()
+    names = ("inputs", "targets") if isinstance(recipe, Pix2Pix) else ("images_a", "images_b")
+    ctx, drawn = FakeContext(recipe, dict), batches(names)
+    for _ in range(2):
+        with torch.autocast("cpu", torch.bfloat16):
+            log = recipe.step(next(drawn), ctx)
+    assert all(value.dtype == torch.float32 and value.isfinite() for value in log.values())
+
+
+def test_without_a_moving_average_samples_are_of_the_weights_themselves(tmp_path: Path) -> None:
+    run = gw.train("pix2pix", squares_and_edges(20, 0), out=tmp_path / "run", **{**QUICK, "steps": 2, "average": False})
+    averaged, own = load_recipe(run), load_recipe(run, ema=False)
+    assert averaged.ema_networks == ()
+    for name, value in own.state_dict().items():
+        assert torch.equal(value, averaged.state_dict()[name])
+
+
 def squares_and_edges(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Outlines of squares, and the squares filled."""
     generator = np.random.default_rng(seed)
