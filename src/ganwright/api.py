@@ -231,7 +231,13 @@ def _finish(run: TrainedRun, data: Any, write_html: bool) -> TrainedRun:
     from ganwright.training.launch import under_torchrun
 
     if write_html and not (under_torchrun() and torch.distributed.get_rank() != 0):
-        write_report(run, data=data)
+        try:
+            write_report(run, data=data)
+        except Exception as error:  # the training is done, and a report can be written again at any time
+            from ganwright.console import console
+
+            told = f"note: the report could not be written ({error}); again: ganwright report {run.path}"
+            console.print(told, markup=False, soft_wrap=True)
     return run
 
 

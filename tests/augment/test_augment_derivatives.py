@@ -44,7 +44,9 @@ def test_warp(sample: Callable[[Tensor, Tensor], Tensor]) -> None:
     assert torch.autograd.gradgradcheck(lambda x: sample(x, grid).pow(3), images)
 
 
-@pytest.mark.parametrize("name", AUGMENTERS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name == "bgcfnc" else name for name in AUGMENTERS]
+)
 @pytest.mark.parametrize("channels", [1, 3])
 def test_first_and_second_derivatives(name: str, channels: int) -> None:
     augmenter, images = AUGMENTERS[name](), _images(3, channels, 4, 5).requires_grad_()

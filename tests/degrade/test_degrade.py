@@ -141,6 +141,7 @@ def test_projections_see_an_off_centre_point_where_it_is() -> None:
         assert centre == pytest.approx(4.5 * math.cos(angle) - 10.5 * math.sin(angle), abs=0.05)
 
 
+@pytest.mark.slow
 def test_ct_noise_has_the_variance_of_filtered_backprojection() -> None:
     """At the centre of a water disc: π² σ_p² / (12 N τ²) (Kak & Slaney, section 3.3), times 0.464 for the mean effect
     of linear interpolation between neighbours whose correlation is -6 / π²."""

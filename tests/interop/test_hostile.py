@@ -730,3 +730,13 @@ def test_random_damage_gives_a_value_or_our_error(
             read_checkpoint_file(path)
         new = {name for name in set(sys.modules) - before if not name.startswith(("encodings", "numpy", "torch"))}
     assert not new and not set(imports) & set(FORBIDDEN)
+
+
+@pytest.mark.parametrize(
+    ("start", "told"), [(b"\x89PNG\r\n\x1a\n", "a PNG picture"), (b"\x93NUMPY\x01\x00", "a NumPy array")]
+)
+def test_what_people_give_by_mistake_is_named(start: bytes, told: str, tmp_path: Path) -> None:
+    path = tmp_path / "network.pkl"
+    path.write_bytes(start + bytes(100))
+    with pytest.raises(CheckpointImportError, match=told):
+        import_checkpoint(path, tmp_path / "run")

@@ -184,3 +184,36 @@ def test_pack_and_unpack_are_inverse(value: Any) -> None:
     tensors: dict[str, torch.Tensor] = {}
     description = json.loads(json.dumps(checkpoint.pack(value, tensors)))
     assert equal(checkpoint.unpack(description, tensors), value)
+
+
+def test_a_damaged_newest_checkpoint_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = write_arrays(tmp_path / "images.npz")
+    run = gw.train("dcgan", data, out=tmp_path / "run", write_html=False, **{**TINY, **SMALL_NETWORKS, "keep_last": 3})
+    newest = run.checkpoints()[-1][1]
+    (newest / "networks.safetensors").write_bytes(b"cut")
+    capsys.readouterr()
+    gw.resume(run, write_html=False)
+    told = capsys.readouterr()
+    assert "step-000012 is damaged" in told.err + told.out and "going on from step 9" in told.err + told.out
+    assert run.checkpoints()[-1][0] == 12
+
+
+def test_a_best_by_that_is_not_measured_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = write_arrays(tmp_path / "images.npz", classes=2)
+    options = {**TINY, **SMALL_NETWORKS, "evaluate_every": 6, "eval_samples": 16, "metrics": ("class-coverage",)}
+    gw.train("dcgan", data, out=tmp_path / "run", write_html=False, best_by="foo", **options)
+    told = capsys.readouterr()
+    said = " ".join((told.err + told.out).split())
+    assert said.count("'foo' was not measured") == 1 and "one of class-coverage" in said
+
+
+def test_a_report_that_fails_does_not_undo_the_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("no luck")
+
+    monkeypatch.setattr("ganwright.api.write_html_report", fail)
+    run = gw.train("dcgan", write_arrays(tmp_path / "i.npz"), out=tmp_path / "run", **{**TINY, **SMALL_NETWORKS})
+    assert run.checkpoints()[-1][0] == 12
+    assert "the report could not be written (no luck)" in " ".join("".join(capsys.readouterr()).split())

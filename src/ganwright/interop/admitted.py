@@ -97,6 +97,21 @@ RULES: Rules = {
 """Every admitted name."""
 
 
+_OTHER_KINDS = {
+    b"\x89PNG": "a PNG picture",
+    b"\xff\xd8\xff": "a JPEG picture",
+    b"GIF8": "a GIF picture",
+    b"RIFF": "a WebP picture or a film",
+    b"%PDF": "a PDF document",
+    b"\x93NUMPY": "a NumPy array",
+    b"\x1f\x8b": "a gzip archive",
+    b"\x89HDF": "an HDF5 file",
+    b"<!DOCTY": "a web page",
+    b"<html": "a web page",
+}
+"""How files begin that people give by mistake."""
+
+
 def read_checkpoint_file(path: Path) -> Any:
     """The content of a `.pkl`, `.pt` or `.pth` file, as plain containers, tensors, arrays and inert stand-ins.
 
@@ -111,6 +126,12 @@ def read_checkpoint_file(path: Path) -> Any:
         if path.exists() and not path.is_file():  # a pipe, say, which would be waited for
             raise CheckpointImportError("The file cannot be read: it is no file.")
         with path.open("rb") as file:
+            start = file.read(8)
+            for mark, kind in _OTHER_KINDS.items():
+                if start.startswith(mark):
+                    raise CheckpointImportError(
+                        f"This is {kind}, and no checkpoint.", fix="give a .pkl, .pt or .pth file"
+                    )
             if zipfile.is_zipfile(file):
                 with zipfile.ZipFile(file) as archive:
                     return read_zip(archive, RULES, path.stat().st_size)

@@ -11,7 +11,7 @@ from lightning_fabric import Fabric
 from torch import nn
 from torch.optim import Optimizer
 
-from ganwright.console import progress
+from ganwright.console import console, progress
 from ganwright.data.spec import Dataset
 from ganwright.errors import TrainingError
 from ganwright.metrics.evaluator import make_evaluator
@@ -83,6 +83,7 @@ class Training:
             train.clip_grad_norm,
         )
         self.journal: Journal | None = None
+        self._told_of_best = False
 
     def restore(self) -> None:
         """Go on from the newest good checkpoint, or from the start if there is none."""
@@ -96,6 +97,9 @@ class Training:
         elif self.settings.train.init_from:
             begin_from(self.recipe, self.ema, self.settings.train.init_from, quiet=not self.fabric.is_global_zero)
         if self.fabric.is_global_zero:
+            for folder in damaged:
+                told = f"note: the checkpoint {folder.name} is damaged and is removed; going on from step {step}"
+                console.print(told, markup=False, soft_wrap=True)
             with checkpoint.writing_to(self.run):
                 checkpoint.clean_up(self.run)
                 checkpoint.remove(damaged)
@@ -179,7 +183,13 @@ class Training:
         watched = found.get(self.settings.train.plateau_metric)
         if self.settings.train.lr_schedule == "plateau" and watched is not None:
             self.rates.plateau.observe(watched, self.settings.train)
-        judged = found.get(self.settings.evaluation.best_by)
+        best_by = self.settings.evaluation.best_by
+        judged = found.get(best_by)
+        if judged is None and self.journal and not self._told_of_best:
+            self._told_of_best = True
+            measured = ", ".join(found)
+            console.print(f"[yellow]note[/] '{best_by}' was not measured, so no best checkpoint is kept: --best-by may")
+            console.print(f"     be one of {measured}", markup=False)
         if judged is not None:
             best = self.state.best.get("value")
             sign = 1 if judged.higher_is_better else -1
