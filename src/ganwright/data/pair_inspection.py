@@ -49,9 +49,7 @@ def inspect_pairs(source: Any, settings: DataSettings) -> DataReport:
     report.duplicates = [group for group in groups.values() if len(group) > 1]
     report.notes = [note for note in dataset.notes if note != found.notes[0]]
     if spec.count < _FEW_PAIRS:
-        report.advice.append(
-            f"{spec.count} pairs are few (pix2pix's facades are 400): mirror them and use --jitter"
-        )
+        report.advice.append(f"{spec.count} pairs are few (pix2pix's facades are 400): mirror them and use --jitter")
     if dataset.nothing_held_out:
         report.advice.append("nothing is held out, so nothing can be measured on new pairs: --held-out 0.1")
     return report
