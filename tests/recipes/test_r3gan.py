@@ -290,7 +290,7 @@ def test_samples_depend_on_seed_and_position_alone(conditional: bool) -> None:
 def test_labels_that_are_not_there_are_refused() -> None:
     with pytest.raises(SettingsError, match="without classes"):
         build().sample(SampleRequest(n=2, labels=[0, 1]))
-    with pytest.raises(SettingsError, match="do not fit"):
+    with pytest.raises(SettingsError, match="There is no class 3"):
         build(conditional=True).sample(SampleRequest(n=2, labels=[0, 3]))
 
 
