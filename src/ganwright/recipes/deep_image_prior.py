@@ -53,8 +53,8 @@ class DeepImagePriorSettings:
     held_out_pixels: float = 0.03
     """held-out: share of the known pixels, in (0, 0.5]."""
     held_out_side: int = 0
-    """held-out: they are squares of so many pixels; 0: 1 to denoise and to upscale, 8 to deblock (what JPEG does is
-    the same all over a block), as wide as the holes to inpaint."""
+    """held-out: they are squares of so many pixels; 0: 1 to denoise and to upscale, 4 to deblock (half a block: what
+    JPEG does to a pixel can be told from its neighbours), as wide as the holes to inpaint."""
     patience: int = 400
     """Steps without progress after which it stops; 0: never before the last step."""
     patience_share: float = 0.4
@@ -168,7 +168,7 @@ class DeepImagePrior(Recipe):
             code = CODE_SCALE * torch.rand(1, self.network.plan.channels_in, h, w, generator=generator)
             mask = known[0, 0].cpu()
             if s.stopping == "held-out":
-                side = s.held_out_side or {"deblock": 8, "inpaint": hole_size(mask)}.get(s.task, 1)
+                side = s.held_out_side or {"deblock": 4, "inpaint": hole_size(mask)}.get(s.task, 1)
                 held_out = held_out_pixels(
                     mask, s.held_out_pixels, side, lambda shape: torch.rand(shape, generator=generator)
                 )
