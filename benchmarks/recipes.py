@@ -17,6 +17,7 @@ import io
 import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
 import time
@@ -141,8 +142,10 @@ def seconds_a_step(study: Study, data: str, folder: Path, steps: int = 24) -> di
             taken = []
             for n in (steps, 3 * steps):
                 options = {**study.common, **settings, **quiet, "steps": n, "seed": round_, "held_out": 0.0}
+                place = folder / f"cost-{name}-{round_}-{n}"
+                shutil.rmtree(place, ignore_errors=True)  # of a call that was stopped
                 started = time.process_time()
-                gw.train(recipe, data, out=folder / f"cost-{name}-{round_}-{n}", **options)
+                gw.train(recipe, data, out=place, **options)
                 taken.append(time.process_time() - started)
             found[name].append((taken[1] - taken[0]) / (2 * steps))
     return {name: min(values) for name, values in found.items()}
