@@ -15,12 +15,16 @@ from ganwright.cli.options import parse, step
 
 @dataclass(frozen=True)
 class Import:
-    """Make a run of an official StyleGAN2, StyleGAN3 or R3GAN file, without running anything that is in it."""
+    """Make a run of somebody's network file (docs/import.md lists which), without running anything that is in it."""
 
     file: Positional[Path]
-    """A .pkl of NVIDIA's stylegan2-ada-pytorch or stylegan3 repository, or of R3GAN's."""
+    """A .pkl of NVIDIA's stylegan2-ada-pytorch or stylegan3 repository, or of R3GAN's; a .pth of a generator for
+    super-resolution or translation."""
     out: Path | None = None
     """The run folder; by default runs/<file's name>-imported."""
+    eval_mode: bool = False
+    """Generators of pytorch-CycleGAN-and-pix2pix: use as by its `test.py --eval`, with nothing dropped and batch norm
+    by the statistics of training; else as without --eval."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,7 @@ def import_file(arguments: list[str]) -> None:
     options = parse("import", Import, arguments)
     from ganwright.interop import import_checkpoint
 
-    sys.stdout.write(f"{import_checkpoint(options.file, options.out).path}\n")
+    sys.stdout.write(f"{import_checkpoint(options.file, options.out, eval_mode=options.eval_mode).path}\n")
 
 
 def export_run(arguments: list[str]) -> None:

@@ -19,6 +19,7 @@ from ganwright.console import console
 from ganwright.data.spec import DataKind, DataSpec
 from ganwright.errors import RunError, SettingsError
 from ganwright.files import hash_file, write_atomic
+from ganwright.interop import junyanz, sr_checkpoints
 from ganwright.interop.admitted import read_checkpoint_file
 from ganwright.interop.as_settings import data_spec, run_settings
 from ganwright.interop.licences import notice_for
@@ -58,13 +59,16 @@ class Foreign:
     notes: tuple[str, ...] = ()
 
 
-def import_checkpoint(path: str | Path, out: str | Path | None = None, *, quiet: bool = False) -> Run:
+def import_checkpoint(
+    path: str | Path, out: str | Path | None = None, *, eval_mode: bool = False, quiet: bool = False
+) -> Run:
     """Make a run of an official network file, without running anything in it.
 
     Args:
         path: A `.pkl` of NVIDIA's stylegan2-ada-pytorch or stylegan3 repository, a snapshot of R3GAN's, or a state dict
-            of a generator for super-resolution (see `sr_checkpoints`).
+            of a generator for super-resolution (see `sr_checkpoints`) or for translation (see `junyanz`).
         out: The run folder; None: `runs/<file's name>-imported`.
+        eval_mode: Generators for translation: see `junyanz.translator_from_state`.
         quiet: Do not print what was found, nor the licence notice.
 
     Returns:
@@ -82,7 +86,7 @@ def import_checkpoint(path: str | Path, out: str | Path | None = None, *, quiet:
         raise RunError("There is a run in this folder already.", where=folder, fix="choose another --out")
     content = read_checkpoint_file(path)
     try:
-        foreign = _translate(content, name, f"imported-{hash_file(path)}")
+        foreign = _translate(content, name, f"imported-{hash_file(path)}", eval_mode)
         recipe = _recipe(foreign)
     except CheckpointImportError as error:
         if error.where is None:
@@ -102,12 +106,22 @@ def import_checkpoint(path: str | Path, out: str | Path | None = None, *, quiet:
     return run
 
 
-def _translate(content: Any, name: str, fingerprint: str) -> Foreign:
+def _translate(content: Any, name: str, fingerprint: str, eval_mode: bool) -> Foreign:
+    state = None if _is_r3gan(content) else plain_state(content)
+    if state is not None and junyanz.recognises(state):
+        check_state("The state dict", state)
+        return _from_translation(state, name, fingerprint, eval_mode)
+    if eval_mode:
+        raise CheckpointImportError(
+            "Only generators for translation (pytorch-CycleGAN-and-pix2pix) have two ways of use, and this is none.",
+            fix="leave eval_mode out",
+        )
     if _is_r3gan(content):
         return _from_r3gan(content, name, fingerprint)
-    state = plain_state(content)
     if state is not None:
         check_state("The state dict", state)
+        if not sr_checkpoints.recognises(state):
+            raise _unknown(state)
         return _from_super_resolution(state, name, fingerprint)
     return _from_nvidia(understand(content), name, fingerprint)
 
@@ -158,6 +172,35 @@ def _from_super_resolution(state: Mapping[str, Tensor], name: str, fingerprint: 
     data = DataSpec(DataKind.IMAGES, name, 0, fingerprint, side, found.channels)
     notes = ("The file holds a generator alone; fine-tuning begins with a fresh discriminator.",)
     return Foreign(found.origin, settings, data, found.state, found.state, None, notes)
+
+
+def _from_translation(state: Mapping[str, Tensor], name: str, fingerprint: str, eval_mode: bool) -> Foreign:
+    found = junyanz.translator_from_state(state, eval_mode=eval_mode)
+    channels = {"channels_in": str(found.channels), "channels_out": str(found.channels_out)}
+    settings = resolve("pix2pix", {**found.settings, **channels, "resolution": found.resolution})
+    data = DataSpec(
+        DataKind.PAIRS,
+        name,
+        0,
+        fingerprint,
+        found.resolution,
+        found.channels,
+        extra={"channels_out": found.channels_out},
+    )
+    return Foreign(found.origin, settings, data, found.state, found.state, None, found.notes)
+
+
+def _unknown(state: Mapping[str, Tensor]) -> CheckpointImportError:
+    """The refusal of a state dict of no known layout."""
+    if junyanz.may_be_discriminator(state):
+        return CheckpointImportError(
+            "This is a discriminator, and nothing is made with one alone.", fix="give the generator's file (net_G)"
+        )
+    nearest = sr_checkpoints.nearest_layout(frozenset(map(sr_checkpoints.numberless, state)), junyanz.LAYOUTS)
+    known = [*(layout.origin for layout in sr_checkpoints.LAYOUTS), *junyanz.LAYOUTS]
+    return CheckpointImportError(
+        f"The weights are of no network we know.{nearest}", fix="known state dicts: " + "; ".join(known)
+    )
 
 
 def _recipe(foreign: Foreign) -> Recipe:

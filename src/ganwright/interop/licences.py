@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ganwright.interop.junyanz import RESNET, UNET
+
 _NVIDIA = (
     "Licence: {code} is under the NVIDIA Source Code License, which allows research and evaluation only, not "
     "commercial use (section 3.3), and networks that NVIDIA published with it come under the same terms. If somebody "
@@ -28,6 +30,9 @@ _NOTICES = {
     "RRDBNet (BasicSR)": _PUBLISHER.format(code="BasicSR", licence="the Apache licence 2.0"),
     "RRDBNet (ESRGAN)": _PUBLISHER.format(code="ESRGAN", licence="the Apache licence 2.0"),
     "RRDBNet (ESRGAN, old)": _PUBLISHER.format(code="ESRGAN", licence="the Apache licence 2.0"),
+    **dict.fromkeys(
+        (RESNET, UNET), _PUBLISHER.format(code="pytorch-CycleGAN-and-pix2pix", licence="the BSD 2-clause licence")
+    ),
 }
 
 

@@ -111,20 +111,26 @@ def recognises(state: State) -> bool:
     return any(layout.signature <= shapes for layout in LAYOUTS)
 
 
-def nearest_layout(shapes: frozenset[str]) -> str:
-    """Say which layout these names (digits as #) are nearest to, and what of it is missing; or nothing."""
+def nearest_layout(shapes: frozenset[str], others: Mapping[str, frozenset[str]] | None = None) -> str:
+    """Say which layout these names (digits as #) are nearest to, and what of it is missing; or nothing.
 
-    def likeness(layout: Layout) -> float:
-        return len(shapes & layout.names) / len(shapes | layout.names)
+    Args:
+        shapes: Names in the file.
+        others: Names of layouts that are not for super-resolution, by origin.
+    """
+    known = {layout.origin: layout.names for layout in LAYOUTS} | dict(others or {})
 
-    best = max(LAYOUTS, key=likeness)
+    def likeness(origin: str) -> float:
+        return len(shapes & known[origin]) / len(shapes | known[origin])
+
+    best = max(known, key=likeness)
     if likeness(best) == 0:
         return ""
-    missing = sorted(best.names - shapes)
-    foreign = sorted(shapes - best.names)
+    missing = sorted(known[best] - shapes)
+    foreign = sorted(shapes - known[best])
     parts = [f"of which it lacks {', '.join(missing[:3])}" if missing else "", f"it also has {', '.join(foreign[:3])}"]
     told = "; ".join(part for part, there in zip(parts, (missing, foreign), strict=True) if there)
-    return f" The nearest is {best.origin}" + (f": {told}." if told else ".")
+    return f" The nearest is {best}" + (f": {told}." if told else ".")
 
 
 def numberless(name: str) -> str:
