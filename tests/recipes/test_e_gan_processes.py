@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import gc
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 from image_gan_fakes import data_spec, random_batches
-from test_image_gan_processes import SharedContext
 from torch import Tensor
+from two_processes import assert_as_one, of_rank, run_two, train_share
 
 from ganwright.recipes.e_gan import E_GAN, EGAN
 
@@ -28,40 +25,17 @@ CASES: dict[str, dict[str, Any]] = {
 def _train(case: str, rank: int, world_size: int) -> dict[str, Tensor]:
     torch.manual_seed(0)
     recipe = EGAN(data_spec(), replace(E_GAN, **{**SMALL, **CASES[case]})).double()
-    ctx = SharedContext(recipe, random_batches(recipe.data, rows=8), steps=3)
-    ctx.rank, ctx.world_size = rank, world_size
-    recipe.train()
-    for step in range(3):
-        ctx.step = ctx.stage_step = step
-        log = recipe.step(ctx.next_batch(), ctx)
-    for value in log.values():
-        if world_size > 1:
-            dist.all_reduce(value)
-    return {**recipe.state_dict(), **{f"log_{key}": value / world_size for key, value in log.items()}}
-
-
-def _worker(rank: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
-    for case in CASES:
-        torch.save(_train(case, rank, 2), f"{folder}/{case}-{rank}.pt")
-    gc.collect()  # see test_image_gan_processes.py
-    dist.barrier()
-    dist.destroy_process_group()
+    return train_share(recipe, random_batches(recipe.data, rows=8), rank, world_size)
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("processes")
-    mp.spawn(_worker, (str(path),), nprocs=2)
-    return path
+    return run_two(_train, CASES, tmp_path_factory.mktemp("processes"))
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_two_processes_evolve_as_one(case: str, folder: Path) -> None:
-    expected = _train(case, 0, 1)
-    first, second = (torch.load(folder / f"{case}-{rank}.pt", weights_only=True) for rank in range(2))
-    assert first.keys() == expected.keys()
-    for key, value in expected.items():
-        assert torch.equal(first[key], second[key]), key  # to the last bit, or the two would drift apart
-        assert torch.allclose(first[key].to(value.dtype), value, rtol=1e-7, atol=1e-9), key
+    assert_as_one(_train, case, folder, rtol=1e-7, atol=1e-9)
+    first, second = (of_rank(folder, case, rank) for rank in range(2))
+    for key, value in first.items():
+        assert torch.equal(value, second[key]), key  # to the last bit, or the two would drift apart

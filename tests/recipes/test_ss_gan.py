@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -10,13 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 from image_gan_fakes import FakeContext, data_spec, random_batches, train
 from PIL import Image
 from scipy.special import log_softmax
-from test_image_gan_processes import SharedContext
 from torch import Tensor
+from two_processes import assert_as_one, run_two, train_share
 
 import ganwright as gw
 from ganwright.data.spec import Batch
@@ -229,34 +226,11 @@ def test_a_resumed_run_is_bit_identical(tmp_path: Path) -> None:
 # Two processes. ---------------------------------------------------------------------------------------------
 
 
-def _train(rank: int, world_size: int) -> dict[str, Tensor]:
+def _train(case: str, rank: int, world_size: int) -> dict[str, Tensor]:
     recipe = build().double()
-    ctx = SharedContext(recipe, random_batches(recipe.data, rows=8), steps=3)
-    ctx.rank, ctx.world_size = rank, world_size
-    recipe.train()
-    for step in range(3):
-        ctx.step = ctx.stage_step = step
-        log = recipe.step(ctx.next_batch(), ctx)
-    for value in log.values():
-        if world_size > 1:
-            dist.all_reduce(value)
-    return {**recipe.state_dict(), **{key: value / world_size for key, value in log.items()}}
-
-
-def _worker(rank: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
-    torch.save(_train(rank, 2), f"{folder}/{rank}.pt")
-    gc.collect()
-    dist.barrier()
-    dist.destroy_process_group()
+    return train_share(recipe, random_batches(recipe.data, rows=8), rank, world_size)
 
 
 def test_two_processes_train_as_one(tmp_path: Path) -> None:
-    mp.spawn(_worker, (str(tmp_path),), nprocs=2)
-    expected = _train(0, 1)
-    for rank in range(2):
-        found = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
-        assert found.keys() == expected.keys()
-        for key, value in expected.items():
-            assert torch.allclose(found[key].to(value.dtype), value, rtol=1e-7, atol=1e-9), (rank, key)
+    run_two(_train, ["ss-gan"], tmp_path)
+    assert_as_one(_train, "ss-gan", tmp_path, rtol=1e-7, atol=1e-9)

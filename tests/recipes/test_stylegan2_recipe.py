@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -11,12 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 from image_gan_fakes import FakeContext, data_spec, random_batches, train
 from safetensors.numpy import load_file
-from test_image_gan_processes import SharedContext
 from torch import Tensor
+from two_processes import assert_as_one, run_two, train_share
 
 import ganwright as gw
 from ganwright.errors import SettingsError
@@ -364,43 +361,14 @@ def test_trains_on_digits(real_data: Any, tmp_path: Path) -> None:
     assert made.images.shape == (10, 32, 32, 1)
 
 
-class Shared(SharedContext):
-    def integers(self, high: int, rows: int, *shape: int) -> Tensor:
-        drawn = FakeContext.integers(self, high, rows * self.world_size, *shape)
-        return drawn[self.rank * rows : (self.rank + 1) * rows]
-
-
-def _train_share(rank: int, world_size: int) -> dict[str, Tensor]:
+def _train(case: str, rank: int, world_size: int) -> dict[str, Tensor]:
     # Minibatch standard deviation compares a process's own images, so it is left out.
     recipe = build(
         classes=3, conditional=True, mbstd_channels=0, r1_every=2, pl_every=2, augment="diffaugment"
     ).double()
-    ctx = Shared(recipe, random_batches(recipe.data, rows=8), steps=3)
-    ctx.rank, ctx.world_size = rank, world_size
-    recipe.train()
-    for step in range(3):
-        ctx.step = ctx.stage_step = step
-        log = recipe.step(ctx.next_batch(), ctx)
-    for value in log.values():
-        if world_size > 1:
-            dist.all_reduce(value)
-    return {**recipe.state_dict(), **{key: value / world_size for key, value in log.items()}}
-
-
-def _worker(rank: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
-    torch.save(_train_share(rank, 2), f"{folder}/{rank}.pt")
-    gc.collect()  # gloo's threads may outlive the interpreter otherwise
-    dist.barrier()
-    dist.destroy_process_group()
+    return train_share(recipe, random_batches(recipe.data, rows=8), rank, world_size)
 
 
 def test_two_processes_train_as_one(tmp_path: Path) -> None:
-    mp.spawn(_worker, (str(tmp_path),), nprocs=2)
-    expected = _train_share(0, 1)
-    for rank in range(2):
-        found = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
-        assert found.keys() == expected.keys()
-        for key, value in expected.items():
-            assert torch.allclose(found[key], value, rtol=1e-6, atol=1e-8), (rank, key)
+    run_two(_train, ["stylegan2"], tmp_path)
+    assert_as_one(_train, "stylegan2", tmp_path, rtol=1e-6, atol=1e-8)
