@@ -17,12 +17,9 @@ from ganwright.data.pack import prepare
 from ganwright.data.prepared import Prepared
 from ganwright.data.sources import ImageSource
 from ganwright.data.spec import Batch, DataKind, Dataset, DataSpec
-from ganwright.data.split import duplicates, shuffled
+from ganwright.data.split import SHOW, EpochOrder, duplicates, shuffled
 from ganwright.errors import DataError
 from ganwright.samples import ImageSamples, Uint8Array
-
-_ORDER, _SHOW = 1, 3
-"""Streams of random numbers: data order, samples to look at."""
 
 
 class ImageDataset(Dataset):
@@ -54,7 +51,7 @@ class ImageDataset(Dataset):
         self.held_out_index: npt.NDArray[np.int64] = np.flatnonzero(split.held_out)
         self.notes += split.notes
         self._jitter = Jitter(settings.jitter, settings.flip)
-        self._orders: dict[tuple[int, int], npt.NDArray[np.int64]] = {}
+        self._order = EpochOrder(self.train_index)
         if self.duplicates:
             self.notes.append(f"{self.duplicates} images are exact copies of others")
         for k, class_name in enumerate(prepared.class_names):
@@ -82,13 +79,7 @@ class ImageDataset(Dataset):
 
     def batch(self, index: int, size: int, *, seed: int) -> Batch:
         """Batch `index`: `images` float32 (B, C, H, W) in [-1, 1], channels-last; `labels` int64 (B,)."""
-        n = len(self.train_index)
-        positions = np.arange(index * size, (index + 1) * size)
-        epochs = positions // n
-        picked = np.empty(size, np.int64)
-        for epoch in np.unique(epochs):
-            here = epochs == epoch
-            picked[here] = self._order(seed, int(epoch))[positions[here] - epoch * n]
+        picked = self._order.batch(index, size, seed)
         draws = self._jitter.draw(size, self.spec.resolution, seed, index)
         rows = self._jitter.apply(self._stored[picked], draws)
         batch = {"images": as_images(rows)}
@@ -101,15 +92,6 @@ class ImageDataset(Dataset):
         """What training sees: (N, H, W, C), uint16 where there are 16 bits."""
         return self.images if self.values is None else self.values
 
-    def _order(self, seed: int, epoch: int) -> npt.NDArray[np.int64]:
-        """The training images in the order of one epoch."""
-        key = (seed, epoch)
-        if key not in self._orders:
-            while len(self._orders) >= 2:  # this epoch and the last: a batch may span both
-                self._orders.pop(next(iter(self._orders)))
-            self._orders[key] = self.train_index[shuffled(len(self.train_index), seed, epoch, _ORDER)]
-        return self._orders[key]
-
     @property
     def nothing_held_out(self) -> bool:
         """Whether all images are trained on."""
@@ -118,7 +100,7 @@ class ImageDataset(Dataset):
     def held_out_batch(self, n: int, *, seed: int) -> Batch | None:
         """Up to `n` held-out images (training ones, where nothing is held out), as `batch` has them, not mirrored."""
         pool = self.train_index if self.nothing_held_out else self.held_out_index
-        picked = pool[shuffled(len(pool), seed, _SHOW)[:n]]
+        picked = pool[shuffled(len(pool), seed, SHOW)[:n]]
         batch = {"images": as_images(self._stored[picked])}
         if self.labels is not None:
             batch["labels"] = torch.from_numpy(self.labels[picked])
@@ -129,7 +111,7 @@ class ImageDataset(Dataset):
         pool = self.held_out_index if held_out else self.train_index
         if len(pool) == 0:
             return None
-        picked = pool[shuffled(len(pool), seed, _SHOW)[:n]]
+        picked = pool[shuffled(len(pool), seed, SHOW)[:n]]
         return ImageSamples(self.images[picked], None if self.labels is None else self.labels[picked])
 
 

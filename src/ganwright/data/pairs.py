@@ -25,12 +25,11 @@ from ganwright.data.pair_sources import Pairs, Side, find_pairs
 from ganwright.data.prepared import Prepared
 from ganwright.data.probe import choose_resolution
 from ganwright.data.spec import Batch, DataKind, Dataset, DataSpec
-from ganwright.data.split import duplicates, shuffled
+from ganwright.data.split import SHOW, EpochOrder, duplicates, shuffled
 from ganwright.errors import DataError
 from ganwright.files import hash_bytes
 from ganwright.samples import PairSamples, Uint8Array
 
-_ORDER, _SHOW = 1, 3
 """Streams of random numbers: data order, pairs to look at."""
 
 
@@ -88,7 +87,7 @@ class PairsDataset(Dataset):
         if not len(common):
             raise DataError("None of the pairs can be used.", where=found.location, fix="`ganwright data` names each")
         self._jitter = Jitter(settings.jitter, settings.flip)
-        self._orders: dict[tuple[int, int], npt.NDArray[np.int64]] = {}
+        self._order = EpochOrder(self.train_index)
         size, channels, channels_out = (
             int(n) for n in (inputs.images.shape[1], inputs.images.shape[-1], targets.images.shape[-1])
         )
@@ -130,25 +129,10 @@ class PairsDataset(Dataset):
 
     def batch(self, index: int, size: int, *, seed: int) -> Batch:
         """Batch `index`: `inputs` (B, C, R, R) and `targets` (B, C', R, R), float32 in [-1, 1], channels-last."""
-        n = len(self.train_index)
-        positions = np.arange(index * size, (index + 1) * size)
-        epochs = positions // n
-        picked = np.empty(size, np.int64)
-        for epoch in np.unique(epochs):
-            here = epochs == epoch
-            picked[here] = self._order(seed, int(epoch))[positions[here] - epoch * n]
+        picked = self._order.batch(index, size, seed)
         draws = self._jitter.draw(size, self.spec.resolution, seed, index)
         sides = {"inputs": self.inputs, "targets": self.targets}
         return {name: as_images(self._jitter.apply(side.take(picked), draws)) for name, side in sides.items()}
-
-    def _order(self, seed: int, epoch: int) -> npt.NDArray[np.int64]:
-        """The training pairs in the order of one epoch."""
-        key = (seed, epoch)
-        if key not in self._orders:
-            while len(self._orders) >= 2:  # this epoch and the last: a batch may span both
-                self._orders.pop(next(iter(self._orders)))
-            self._orders[key] = self.train_index[shuffled(len(self.train_index), seed, epoch, _ORDER)]
-        return self._orders[key]
 
     @property
     def nothing_held_out(self) -> bool:
@@ -167,7 +151,7 @@ class PairsDataset(Dataset):
 
     def _shown(self, n: int, seed: int, *, held_out: bool) -> npt.NDArray[np.int64]:
         pool = self.held_out_index if held_out else self.train_index
-        return pool[shuffled(len(pool), seed, _SHOW)[:n]]
+        return pool[shuffled(len(pool), seed, SHOW)[:n]]
 
 
 def recognises(source: object) -> bool:

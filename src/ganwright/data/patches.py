@@ -25,14 +25,14 @@ from ganwright.data.prepared import Prepared
 from ganwright.data.probe import choose_resolution, sampled_headers
 from ganwright.data.sources import ImageSource, printable
 from ganwright.data.spec import Batch, DataKind, Dataset, DataSpec
-from ganwright.data.split import duplicates, shuffled
+from ganwright.data.split import SHOW, EpochOrder, duplicates, shuffled
 from ganwright.data.stream import over
 from ganwright.errors import DataError
 from ganwright.files import cache_folder, hash_bytes, write_folder_atomic
 from ganwright.samples import ImageSamples
 
-_ORDER, _CROP, _SHOW = 1, 4, 3
-"""Streams of random numbers."""
+_CROP = 4
+"""A stream of random numbers; see `split.ORDER`."""
 _THUMBNAIL = 32
 _FORMAT = "native size, v1"
 
@@ -103,6 +103,7 @@ class PatchDataset(Dataset):
         split = split_groups(prepared.grouping or by_image(prepared.hashes), prepared.hashes, settings.held_out, seed)
         self.train_index: npt.NDArray[np.int64] = np.flatnonzero(large & ~split.held_out)
         self.held_out_index: npt.NDArray[np.int64] = np.flatnonzero(large & split.held_out)
+        self._order = EpochOrder(self.train_index)
         self.duplicates = duplicates(prepared.hashes)
         self.notes = [*prepared.notes, *split.notes, f"random crops of {side}x{side} pixels at native size"]
         if self.duplicates:
@@ -120,13 +121,7 @@ class PatchDataset(Dataset):
 
     def batch(self, index: int, size: int, *, seed: int) -> Batch:
         """Batch `index`: `images` float32 (B, C, side, side) in [-1, 1], channels-last."""
-        n = len(self.train_index)
-        positions = np.arange(index * size, (index + 1) * size)
-        epochs = positions // n
-        picked = np.empty(size, np.int64)
-        for epoch in np.unique(epochs):
-            here = epochs == epoch
-            picked[here] = self.train_index[shuffled(n, seed, int(epoch), _ORDER)[positions[here] % n]]
+        picked = self._order.batch(index, size, seed)
         numbers = np.random.Philox(np.random.SeedSequence([abs(seed), index, _CROP])).random_raw(3 * size)
         rows = self._crops(picked, numbers.reshape(size, 3))
         return {"images": as_images(rows)}
@@ -158,7 +153,7 @@ class PatchDataset(Dataset):
 
     def _shown(self, n: int, seed: int, held_out: bool) -> Pixels:
         pool = self.held_out_index if held_out else self.train_index
-        picked = pool[shuffled(len(pool), seed, _SHOW)[:n]]
+        picked = pool[shuffled(len(pool), seed, SHOW)[:n]]
         numbers = np.random.Philox(np.random.SeedSequence([abs(seed), _CROP])).random_raw(3 * len(picked))
         return self._crops(picked, numbers.reshape(-1, 3), flip=False)
 

@@ -10,6 +10,8 @@ import numpy.typing as npt
 from ganwright.errors import SettingsError
 
 MAX_HELD_OUT = 0.9
+ORDER, SHOW = 1, 3
+"""Streams of random numbers: data order, samples to look at."""
 
 
 def held_out_mask(hashes: npt.NDArray[np.uint8], share: float, seed: int) -> npt.NDArray[np.bool_]:
@@ -54,3 +56,34 @@ def shuffled(n: int, *key: int) -> npt.NDArray[np.int64]:
     """
     raw = np.random.Philox(np.random.SeedSequence([abs(k) for k in key])).random_raw(n)
     return np.argsort(raw, kind="stable")
+
+
+class EpochOrder:
+    """The stream of training samples: every one once an epoch, reshuffled, as a function of seed and position alone.
+
+    Args:
+        pool: Positions of the training samples.
+    """
+
+    def __init__(self, pool: npt.NDArray[np.int64]) -> None:
+        self.pool = pool
+        self._known: dict[tuple[int, int], npt.NDArray[np.int64]] = {}
+
+    def batch(self, index: int, size: int, seed: int) -> npt.NDArray[np.int64]:
+        """Positions (size,) of the samples of batch `index`."""
+        n = len(self.pool)
+        places = np.arange(index * size, (index + 1) * size)
+        epochs = places // n
+        picked = np.empty(size, np.int64)
+        for epoch in np.unique(epochs):
+            here = epochs == epoch
+            picked[here] = self._epoch(seed, int(epoch))[places[here] - epoch * n]
+        return picked
+
+    def _epoch(self, seed: int, epoch: int) -> npt.NDArray[np.int64]:
+        key = (seed, epoch)
+        if key not in self._known:
+            while len(self._known) >= 2:  # this epoch and the last: a batch may span both
+                self._known.pop(next(iter(self._known)))
+            self._known[key] = self.pool[shuffled(len(self.pool), seed, epoch, ORDER)]
+        return self._known[key]

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ganwright.config import DataSettings
 from ganwright.data.spec import Batch, DataKind, Dataset, DataSpec
-from ganwright.data.split import duplicates, held_out_mask, shuffled
+from ganwright.data.split import SHOW, EpochOrder, duplicates, held_out_mask, shuffled
 from ganwright.errors import DataError
 from ganwright.files import hash_bytes
 from ganwright.samples import TextSamples
@@ -25,7 +25,6 @@ SPECIAL = ("<pad>", "<bos>", "<eos>", "<unk>")
 MAX_WORDS = 64
 """Longer lines are cut."""
 SUFFIXES = frozenset({".txt", ".text", ".tokens"})
-_ORDER, _SHOW = 1, 3
 
 
 def recognises(source: object) -> bool:
@@ -98,6 +97,7 @@ class TextDataset(Dataset):
         held_out = held_out_mask(hashes, settings.held_out, seed)
         self.train_index: npt.NDArray[np.int64] = np.flatnonzero(~held_out)
         self.held_out_index: npt.NDArray[np.int64] = np.flatnonzero(held_out)
+        self._order = EpochOrder(self.train_index)
         self.duplicates = duplicates(hashes)
         counts = Counter(word for i in self.train_index for word in self.lines[i].split())
         words = sorted(counts, key=lambda word: (-counts[word], word))
@@ -123,18 +123,14 @@ class TextDataset(Dataset):
 
     def batch(self, index: int, size: int, *, seed: int) -> Batch:
         """`tokens` int64 (B, T); every training line once an epoch."""
-        n = len(self.train_index)
-        positions = np.arange(index * size, (index + 1) * size)
-        orders = {epoch: shuffled(n, seed, int(epoch), _ORDER) for epoch in np.unique(positions // n)}
-        picked = [self.train_index[orders[p // n][p % n]] for p in positions]
-        return {"tokens": self.tokens[torch.tensor(picked)]}
+        return {"tokens": self.tokens[torch.from_numpy(self._order.batch(index, size, seed))]}
 
     def real_samples(self, n: int, *, seed: int, held_out: bool = False) -> TextSamples | None:
         """Up to `n` training or held-out lines without replacement; None where there are none."""
         pool = self.held_out_index if held_out else self.train_index
         if len(pool) == 0:
             return None
-        return TextSamples([self.lines[i] for i in pool[shuffled(len(pool), seed, _SHOW)[:n]]])
+        return TextSamples([self.lines[i] for i in pool[shuffled(len(pool), seed, SHOW)[:n]]])
 
     def decode(self, tokens: Tensor) -> list[str]:
         """Rows of word numbers (B, T) as lines: up to EOS, without PAD and BOS."""
