@@ -7,8 +7,10 @@ from typing import Any
 
 from ganwright.data.spec import DataKind, DataSpec
 from ganwright.errors import SettingsError
-from ganwright.interop.nvidia import OfficialCheckpoint
+from ganwright.interop.foreign import Foreign, Format
+from ganwright.interop.nvidia import OfficialCheckpoint, understand
 from ganwright.interop.restricted import CheckpointImportError
+from ganwright.interop.state_dicts import plain_state
 from ganwright.networks.stylegan2 import DiscriminatorPlan, GeneratorPlan, MappingPlan
 from ganwright.networks.stylegan3 import StyleGAN3Plan
 from ganwright.recipes.stylegan2_settings import StyleGAN2Settings, network_plans
@@ -145,3 +147,28 @@ def _differences(theirs: dict[str, Any], ours: dict[str, Any]) -> str:
     """What the file has and no settings give, for people; "" if nothing."""
     found = [f"{name} is {theirs[name]}, not {ours[name]}" for name in theirs if theirs[name] != ours[name]]
     return "; ".join(found)
+
+
+def _claims(content: Any) -> bool:
+    return plain_state(content) is None  # what is no such file is told so by `understand`
+
+
+def _read(content: Any, name: str, fingerprint: str, *, eval_mode: bool) -> Foreign:
+    checkpoint = understand(content)
+    data = data_spec(checkpoint, name, fingerprint)
+    settings, misfit = run_settings(checkpoint, data)
+    notes = []
+    if checkpoint.generator is None:
+        notes.append("The file holds one generator only; it stands for the last one and the averaged one.")
+    if checkpoint.discriminator is None:
+        notes.append("The file holds no discriminator; fine-tuning begins with a fresh one.")
+    elif misfit:
+        notes.append(f"The discriminator is left out, as no settings build it ({misfit}); fine-tuning begins afresh.")
+    kept = None if misfit or checkpoint.discriminator is None else checkpoint.discriminator.state
+    live = checkpoint.generator or checkpoint.average
+    return Foreign(
+        checkpoint.average.repository, settings, data, checkpoint.average.state, live.state, kept, tuple(notes)
+    )
+
+
+FORMAT = Format(_claims, _read, {})

@@ -5,58 +5,31 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ganwright._version import __version__
 from ganwright.console import console
-from ganwright.data.spec import DataKind, DataSpec
 from ganwright.errors import RunError, SettingsError
 from ganwright.files import hash_file, write_atomic
-from ganwright.interop import junyanz, sr_checkpoints
+from ganwright.interop import as_settings, junyanz, r3gan, sr_checkpoints
 from ganwright.interop.admitted import read_checkpoint_file
-from ganwright.interop.as_settings import data_spec, run_settings
+from ganwright.interop.foreign import Foreign, Format
 from ganwright.interop.licences import notice_for
-from ganwright.interop.module_trees import check_state, tensors, walk
-from ganwright.interop.nvidia import OfficialCheckpoint, understand
-from ganwright.interop.r3gan import r3gan_from_state
-from ganwright.interop.restricted import CheckpointImportError, Inert, printable
-from ganwright.interop.sr_checkpoints import plain_state, sr_from_state
+from ganwright.interop.module_trees import check_state
+from ganwright.interop.restricted import CheckpointImportError, printable
+from ganwright.interop.state_dicts import nearest_layout, numberless, plain_state
 from ganwright.recipes.base import Recipe
 from ganwright.run import Run
 from ganwright.training.checkpoint import TrainingParts, save_checkpoint
+from ganwright.training.description import run_config
 from ganwright.training.ema import MovingAverage
 from ganwright.training.loop import TrainingState
-from ganwright.training.settings import RunSettings, resolve
 
-
-@dataclass(frozen=True)
-class Foreign:
-    """A file's networks in our terms.
-
-    Attributes:
-        origin: Where such files come from, for people and `run.yaml`.
-        settings: Recipe and settings that build the networks.
-        data: What is known of the training data.
-        average: State of the averaged generator.
-        generator: State of the generator as it was trained last.
-        discriminator: State of the discriminator; None: none that fits.
-        notes: What the user should know.
-    """
-
-    origin: str
-    settings: RunSettings
-    data: DataSpec
-    average: Mapping[str, Tensor]
-    generator: Mapping[str, Tensor]
-    discriminator: Mapping[str, Tensor] | None
-    notes: tuple[str, ...] = ()
+FORMATS: tuple[Format, ...] = (junyanz.FORMAT, r3gan.FORMAT, sr_checkpoints.FORMAT, as_settings.FORMAT)
+"""All kinds of files, in the order in which they are asked."""
 
 
 def import_checkpoint(
@@ -107,87 +80,17 @@ def import_checkpoint(
 
 
 def _translate(content: Any, name: str, fingerprint: str, eval_mode: bool) -> Foreign:
-    state = None if _is_r3gan(content) else plain_state(content)
-    if state is not None and junyanz.recognises(state):
-        check_state("The state dict", state)
-        return _from_translation(state, name, fingerprint, eval_mode)
-    if eval_mode:
+    form = next((form for form in FORMATS if form.claims(content)), None)
+    if eval_mode and not (form and form.two_ways):
         raise CheckpointImportError(
             "Only generators for translation (pytorch-CycleGAN-and-pix2pix) have two ways of use, and this is none.",
             fix="leave eval_mode out",
         )
-    if _is_r3gan(content):
-        return _from_r3gan(content, name, fingerprint)
-    if state is not None:
+    if form is None:
+        state = plain_state(content) or {}
         check_state("The state dict", state)
-        if not sr_checkpoints.recognises(state):
-            raise _unknown(state)
-        return _from_super_resolution(state, name, fingerprint)
-    return _from_nvidia(understand(content), name, fingerprint)
-
-
-def _from_nvidia(checkpoint: OfficialCheckpoint, name: str, fingerprint: str) -> Foreign:
-    data = data_spec(checkpoint, name, fingerprint)
-    settings, misfit = run_settings(checkpoint, data)
-    notes = []
-    if checkpoint.generator is None:
-        notes.append("The file holds one generator only; it stands for the last one and the averaged one.")
-    if checkpoint.discriminator is None:
-        notes.append("The file holds no discriminator; fine-tuning begins with a fresh one.")
-    elif misfit:
-        notes.append(f"The discriminator is left out, as no settings build it ({misfit}); fine-tuning begins afresh.")
-    kept = None if misfit or checkpoint.discriminator is None else checkpoint.discriminator.state
-    live = checkpoint.generator or checkpoint.average
-    return Foreign(
-        checkpoint.average.repository, settings, data, checkpoint.average.state, live.state, kept, tuple(notes)
-    )
-
-
-def _is_r3gan(content: Any) -> bool:
-    tree = content.get("G_ema", content.get("G")) if isinstance(content, dict) else content
-    return isinstance(tree, Inert) and tree.name.startswith(("R3GAN.", "training.networks."))
-
-
-def _from_r3gan(content: Any, name: str, fingerprint: str) -> Foreign:
-    trees = content if isinstance(content, dict) else {"G_ema": content}
-    states = {
-        key: dict(tensors(dict(walk(trees[key])))) for key in ("G_ema", "G", "D") if isinstance(trees.get(key), Inert)
-    }
-    for key, state in states.items():
-        check_state(key, state)
-    found = r3gan_from_state(states.get("G_ema", states.get("G", {})), states.get("D"))
-    live = r3gan_from_state(states["G"]) if "G" in states else found
-    changes = {"resolution": found.resolution, "channels": str(found.channels)}
-    settings = resolve("r3gan", {**vars(found.settings), **changes})
-    kind = DataKind.LABELLED_IMAGES if found.num_classes else DataKind.IMAGES
-    classes = tuple(str(k) for k in range(found.num_classes))
-    data = DataSpec(kind, name, 0, fingerprint, found.resolution, found.channels, classes)
-    return Foreign("R3GAN", settings, data, found.generator, live.generator, found.discriminator)
-
-
-def _from_super_resolution(state: Mapping[str, Tensor], name: str, fingerprint: str) -> Foreign:
-    found = sr_from_state(state)
-    side = 24 * max(4, found.settings["upscale"])  # of the crops that fine-tuning would begin with
-    settings = resolve(found.recipe, {**found.settings, "resolution": side, "channels": str(found.channels)})
-    data = DataSpec(DataKind.IMAGES, name, 0, fingerprint, side, found.channels)
-    notes = ("The file holds a generator alone; fine-tuning begins with a fresh discriminator.",)
-    return Foreign(found.origin, settings, data, found.state, found.state, None, notes)
-
-
-def _from_translation(state: Mapping[str, Tensor], name: str, fingerprint: str, eval_mode: bool) -> Foreign:
-    found = junyanz.translator_from_state(state, eval_mode=eval_mode)
-    channels = {"channels_in": str(found.channels), "channels_out": str(found.channels_out)}
-    settings = resolve("pix2pix", {**found.settings, **channels, "resolution": found.resolution})
-    data = DataSpec(
-        DataKind.PAIRS,
-        name,
-        0,
-        fingerprint,
-        found.resolution,
-        found.channels,
-        extra={"channels_out": found.channels_out},
-    )
-    return Foreign(found.origin, settings, data, found.state, found.state, None, found.notes)
+        raise _unknown(state)
+    return form.read(content, name, fingerprint, eval_mode=eval_mode)
 
 
 def _unknown(state: Mapping[str, Tensor]) -> CheckpointImportError:
@@ -196,8 +99,8 @@ def _unknown(state: Mapping[str, Tensor]) -> CheckpointImportError:
         return CheckpointImportError(
             "This is a discriminator, and nothing is made with one alone.", fix="give the generator's file (net_G)"
         )
-    nearest = sr_checkpoints.nearest_layout(frozenset(map(sr_checkpoints.numberless, state)), junyanz.LAYOUTS)
-    known = [*(layout.origin for layout in sr_checkpoints.LAYOUTS), *junyanz.LAYOUTS]
+    known = {origin: names for form in FORMATS for origin, names in form.layouts.items()}
+    nearest = nearest_layout(frozenset(map(numberless, state)), known)
     return CheckpointImportError(
         f"The weights are of no network we know.{nearest}", fix="known state dicts: " + "; ".join(known)
     )
@@ -256,20 +159,9 @@ def _load(network: nn.Module, state: Mapping[str, Tensor]) -> None:
 
 def _config(foreign: Foreign, path: Path) -> dict[str, Any]:
     """`run.yaml`, as of a trained run; the key `imported` is what tells them apart."""
-    settings = foreign.settings
-    versions = {package: version(package) for package in ("torch", "numpy", "safetensors")}
+    command = printable(shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]))
     return {
-        "recipe": settings.info.name,
-        "paper": settings.info.paper,
-        "purpose": settings.info.purpose,
-        "settings": settings.flat(),
-        "settings_changed": settings.changed(),
-        "data": foreign.data.to_dict(),
-        "data_source": None,
-        "versions": {"ganwright": __version__, "python": sys.version.split()[0], **versions},
-        "device": "imported",
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": printable(shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])),
+        **run_config(foreign.settings, foreign.data, None, "imported", command),
         "imported": {
             "origin": foreign.origin,
             "file": printable(path.name),

@@ -14,10 +14,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ganwright.data.spec import DataKind, DataSpec
+from ganwright.interop.foreign import Foreign, Format
+from ganwright.interop.module_trees import check_state
 from ganwright.interop.restricted import CheckpointImportError
-from ganwright.interop.sr_checkpoints import numberless
+from ganwright.interop.state_dicts import numberless, plain_state
 from ganwright.networks import translator, unet
 from ganwright.networks.translating import NormName
+from ganwright.training.settings import resolve
 
 State = Mapping[str, Tensor]
 _REPOSITORY = "pytorch-CycleGAN-and-pix2pix"
@@ -276,3 +280,22 @@ LAYOUTS: Mapping[str, frozenset[str]] = {
     UNET: _names(unet.released_names(8)),
 }
 """Names of a typical file, digits written as #, by origin; the nearest layout is found by them."""
+
+
+def _claims(content: Any) -> bool:
+    state = plain_state(content)
+    return state is not None and recognises(state)
+
+
+def _read(content: Any, name: str, fingerprint: str, *, eval_mode: bool) -> Foreign:
+    state = plain_state(content) or {}
+    check_state("The state dict", state)
+    found = translator_from_state(state, eval_mode=eval_mode)
+    channels = {"channels_in": str(found.channels), "channels_out": str(found.channels_out)}
+    settings = resolve("pix2pix", {**found.settings, **channels, "resolution": found.resolution})
+    extra = {"channels_out": found.channels_out}
+    data = DataSpec(DataKind.PAIRS, name, 0, fingerprint, found.resolution, found.channels, extra=extra)
+    return Foreign(found.origin, settings, data, found.state, found.state, None, found.notes)
+
+
+FORMAT = Format(_claims, _read, LAYOUTS, two_ways=True)

@@ -10,6 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,9 +18,12 @@ from torch import Tensor, nn
 from ganwright.data.spec import DataKind, DataSpec
 from ganwright.errors import SettingsError
 from ganwright.interop.arguments import MAX_CLASSES
-from ganwright.interop.restricted import CheckpointImportError
+from ganwright.interop.foreign import Foreign, Format
+from ganwright.interop.module_trees import check_state, tensors, walk
+from ganwright.interop.restricted import CheckpointImportError, Inert
 from ganwright.networks.r3gan import Discriminator, Generator, R3GANPlan, smoothing_filter
 from ganwright.recipes.r3gan_settings import R3GANSettings, check, network_plan
+from ganwright.training.settings import resolve
 
 _PREFIX = "Model."
 """The training code wraps each network once more."""
@@ -217,3 +221,28 @@ def _fits(network: nn.Module, state: Mapping[str, Tensor], which: str) -> None:
             f"The {which}'s tensor '{name}' is {found}; it should be {expected}.",
             where=which,
         )
+
+
+def _claims(content: Any) -> bool:
+    tree = content.get("G_ema", content.get("G")) if isinstance(content, dict) else content
+    return isinstance(tree, Inert) and tree.name.startswith(("R3GAN.", "training.networks."))
+
+
+def _read(content: Any, name: str, fingerprint: str, *, eval_mode: bool) -> Foreign:
+    trees = content if isinstance(content, dict) else {"G_ema": content}
+    states = {
+        key: dict(tensors(dict(walk(trees[key])))) for key in ("G_ema", "G", "D") if isinstance(trees.get(key), Inert)
+    }
+    for key, state in states.items():
+        check_state(key, state)
+    found = r3gan_from_state(states.get("G_ema", states.get("G", {})), states.get("D"))
+    live = r3gan_from_state(states["G"]) if "G" in states else found
+    changes = {"resolution": found.resolution, "channels": str(found.channels)}
+    settings = resolve("r3gan", {**vars(found.settings), **changes})
+    kind = DataKind.LABELLED_IMAGES if found.num_classes else DataKind.IMAGES
+    classes = tuple(str(k) for k in range(found.num_classes))
+    data = DataSpec(kind, name, 0, fingerprint, found.resolution, found.channels, classes)
+    return Foreign("R3GAN", settings, data, found.generator, live.generator, found.discriminator)
+
+
+FORMAT = Format(_claims, _read, {})

@@ -15,14 +15,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ganwright.data.spec import DataKind, DataSpec
+from ganwright.interop.foreign import Foreign, Format
+from ganwright.interop.module_trees import check_state
 from ganwright.interop.restricted import CheckpointImportError
+from ganwright.interop.state_dicts import nearest_layout, numberless, plain_state
+from ganwright.training.settings import resolve
 
 State = Mapping[str, Tensor]
-_WRAPPERS = ("params_ema", "params", "state_dict", "model_state_dict", "generator", "netG")
-"""Keys under which a state dict may lie, the preferred first (BasicSR: the averaged weights)."""
-_PREFIXES = ("module.", "_orig_mod.")
-_MAX_WRAPPERS = 4
-"""So many are taken off; a file may wrap itself without end."""
 _MAX_NUMBER = 1000
 """No name of a layer has a larger number; the largest says how many layers are made."""
 _MAX_DOUBLINGS = 8
@@ -64,25 +64,6 @@ class Layout:
     read: Callable[[State], SRCheckpoint]
 
 
-def plain_state(content: Any) -> dict[str, Tensor] | None:
-    """The state dict in what a file holds, without wrappers and prefixes; None where there is none."""
-    for _ in range(_MAX_WRAPPERS):
-        wrapped = [
-            content[key] for key in _WRAPPERS if isinstance(content, dict) and isinstance(content.get(key), dict)
-        ]
-        content = wrapped[0] if wrapped else content
-    if not isinstance(content, dict) or not content:
-        return None
-    if not all(isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items()):
-        return None
-    state: dict[str, Tensor] = dict(content)
-    for _ in range(_MAX_WRAPPERS):
-        for prefix in _PREFIXES:
-            if all(name.startswith(prefix) for name in state):
-                state = {name.removeprefix(prefix): value for name, value in state.items()}
-    return state
-
-
 def sr_from_state(state: State) -> SRCheckpoint:
     """The super-resolution generator that a state dict holds.
 
@@ -100,7 +81,7 @@ def sr_from_state(state: State) -> SRCheckpoint:
                     fix="only unchanged networks of that repository can be imported",
                 ) from error
     raise CheckpointImportError(
-        f"The weights are of no network we know.{nearest_layout(shapes)}",
+        f"The weights are of no network we know.{nearest_layout(shapes, FORMAT.layouts)}",
         fix="known state dicts: " + "; ".join(layout.origin for layout in LAYOUTS),
     )
 
@@ -109,33 +90,6 @@ def recognises(state: State) -> bool:
     """Whether the state dict has one of the layouts."""
     shapes = frozenset(map(numberless, state))
     return any(layout.signature <= shapes for layout in LAYOUTS)
-
-
-def nearest_layout(shapes: frozenset[str], others: Mapping[str, frozenset[str]] | None = None) -> str:
-    """Say which layout these names (digits as #) are nearest to, and what of it is missing; or nothing.
-
-    Args:
-        shapes: Names in the file.
-        others: Names of layouts that are not for super-resolution, by origin.
-    """
-    known = {layout.origin: layout.names for layout in LAYOUTS} | dict(others or {})
-
-    def likeness(origin: str) -> float:
-        return len(shapes & known[origin]) / len(shapes | known[origin])
-
-    best = max(known, key=likeness)
-    if likeness(best) == 0:
-        return ""
-    missing = sorted(known[best] - shapes)
-    foreign = sorted(shapes - known[best])
-    parts = [f"of which it lacks {', '.join(missing[:3])}" if missing else "", f"it also has {', '.join(foreign[:3])}"]
-    told = "; ".join(part for part, there in zip(parts, (missing, foreign), strict=True) if there)
-    return f" The nearest is {best}" + (f": {told}." if told else ".")
-
-
-def numberless(name: str) -> str:
-    """The name with every number written as #."""
-    return re.sub(r"\d+", "#", name)
 
 
 # RRDBNet. -----------------------------------------------------------------------------------------------------
@@ -310,3 +264,22 @@ LAYOUTS = (
     ),
 )
 """All layouts, asked in this order."""
+
+
+def _claims(content: Any) -> bool:
+    state = plain_state(content)
+    return state is not None and recognises(state)
+
+
+def _read(content: Any, name: str, fingerprint: str, *, eval_mode: bool) -> Foreign:
+    state = plain_state(content) or {}
+    check_state("The state dict", state)
+    found = sr_from_state(state)
+    side = 24 * max(4, found.settings["upscale"])  # of the crops that fine-tuning would begin with
+    settings = resolve(found.recipe, {**found.settings, "resolution": side, "channels": str(found.channels)})
+    data = DataSpec(DataKind.IMAGES, name, 0, fingerprint, side, found.channels)
+    notes = ("The file holds a generator alone; fine-tuning begins with a fresh discriminator.",)
+    return Foreign(found.origin, settings, data, found.state, found.state, None, notes)
+
+
+FORMAT = Format(_claims, _read, {layout.origin: layout.names for layout in LAYOUTS})

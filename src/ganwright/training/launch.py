@@ -8,9 +8,7 @@ import os
 import secrets
 import shlex
 import sys
-from datetime import UTC, datetime
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +16,13 @@ import torch
 from lightning_fabric import Fabric
 from torch.multiprocessing.spawn import ProcessRaisedException
 
-from ganwright._version import __version__
 from ganwright.config import TrainSettings
 from ganwright.data.opening import open_dataset
 from ganwright.data.spec import Dataset
 from ganwright.errors import DataError, RunError, SettingsError, TrainingError
 from ganwright.run import Run
 from ganwright.training.checkpoint import writing_to
+from ganwright.training.description import run_config
 from ganwright.training.loop import Training, build_recipe
 from ganwright.training.settings import RunSettings, resolve
 
@@ -230,29 +228,7 @@ def describe(settings: RunSettings, dataset: Dataset, source: Any, fabric: Fabri
         place = str(Path(place).resolve())
     if dataset.spec.extra.get("path_names_patient"):
         named, words = False, ["DATA" if str(source) in word else word for word in words]
-    return {
-        "recipe": settings.info.name,
-        "paper": settings.info.paper,
-        "purpose": settings.info.purpose,
-        "settings": settings.flat(),
-        "settings_changed": settings.changed(),
-        "data": dataset.spec.to_dict(),
-        "data_source": place if named else None,
-        "versions": {"ganwright": __version__, "python": sys.version.split()[0], **_versions()},
-        "device": _device_name(fabric.device),
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": shlex.join(words),
-    }
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for package in ("torch", "lightning-fabric", "numpy", "pillow"):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "unknown"
-    return found
+    return run_config(settings, dataset.spec, place if named else None, _device_name(fabric.device), shlex.join(words))
 
 
 def _device_name(device: torch.device) -> str:
