@@ -172,7 +172,7 @@ def test_learning_rate_beta2_and_augmentation_follow_the_schedule() -> None:
     for step in range(8):
         ctx.step = ctx.stage_step = step
         for optimizer in ctx.optimizers.values():  # as the loop does
-            optimizer.param_groups[0]["lr"] = 2e-4
+            optimizer.param_groups[0]["lr"] = 2e-4 * recipe.learning_rate_factor(step / 8)
         log = recipe.step(draw(), ctx)
         groups = [optimizer.param_groups[0] for optimizer in ctx.optimizers.values()]
         assert groups[0]["lr"] == groups[1]["lr"] and groups[0]["betas"] == groups[1]["betas"]
@@ -219,6 +219,16 @@ def test_frozen_blocks_of_the_discriminator_stay_as_they_are() -> None:
 
 OPTIONS: dict[str, Any] = {"steps": 8, "batch_size": 6, "log_every": 1, "checkpoint_every": 2, "sample_every": 8}
 RUN = SMALL | OPTIONS | {"keep_last": 9, "evaluate_every": -1, "held_out": 0.0, "write_html": False}
+
+
+def test_the_loop_follows_the_recipes_schedule(tmp_path: Path) -> None:
+    data = tmp_path / "images.npz"
+    np.savez(data, images=np.random.default_rng(0).integers(0, 256, (30, 16, 16, 1), dtype=np.uint8))
+    run = gw.train("r3gan", data, out=tmp_path / "run", lr=4e-3, lr_end=1e-3, burn_in=0.5, lr_schedule="linear", **RUN)
+    cosines = [1e-3 + 3e-3 * 0.5 * (1 + math.cos(math.pi * min(1.0, k / 4))) for k in range(8)]
+    linear = [min(1.0, (8 - k) / 4) for k in range(8)]
+    found = [line["lr_generator"] for line in run.log_records()]
+    assert found == pytest.approx([a * b for a, b in zip(cosines, linear, strict=True)])
 
 
 def test_a_resumed_run_is_the_run_that_was_not_interrupted(tmp_path: Path) -> None:

@@ -255,6 +255,14 @@ class Recipe(nn.Module, ABC):
         """The generator's latent space, for recipes that have one; used in `eval` mode without gradients."""
         return None
 
+    def learning_rate_factor(self, done: float) -> float:
+        """A schedule of the recipe's own: what the loop multiplies all learning rates by, beside `lr_schedule`.
+
+        Args:
+            done: Share of the run's steps done before this one, in [0, 1).
+        """
+        return 1.0
+
     def freezable(self) -> Sequence[nn.Module]:
         """The discriminator's blocks from the image on, for fine-tuning with the first ones frozen (Mo et al. 2020)."""
         return ()

@@ -68,6 +68,10 @@ class R3GAN(Recipe):
         self._optimizers = list(made.values())
         return made
 
+    def learning_rate_factor(self, done: float) -> float:
+        """Along half a cosine from 1 to `lr_end` / `lr` over the burn-in."""
+        return moment(self.settings, self.data.resolution, done).lr_factor
+
     def step(self, batch: Batch, ctx: StepContext) -> dict[str, Tensor]:
         """One update of the discriminator, one of the generator, each on a batch of its own.
 
@@ -128,10 +132,9 @@ class R3GAN(Recipe):
         return batch["images"], batch["labels"] if self.num_classes else None
 
     def _turn_to(self, now: Moment) -> None:
-        """Put the schedule into effect. The loop has just set the learning rates, so a factor on them is not lost."""
+        """Put the schedule into effect, but for the learning rates, which the loop sets."""
         for optimizer in self._optimizers:
             for group in optimizer.param_groups:
-                group["lr"] *= now.lr_factor
                 group["betas"] = (0.0, now.beta2)
         if self.settings.scheduled_augmentation and isinstance(self.augmenter, AdaptiveAugmenter):
             self.augmenter.p.fill_(now.augment_p)

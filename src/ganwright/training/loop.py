@@ -135,7 +135,7 @@ class Training:
             while state.step < train.steps and not (stop or early):
                 due = self.calendar.due(state.step + 1)
                 ctx.begin_step(state.step, logging=due.log)
-                self.rates.set(state.step)
+                self.rates.set(state.step, self.recipe.learning_rate_factor(state.step / train.steps))
                 with self.fabric.autocast():
                     scalars = self.recipe.step(self.stream.next(), ctx)
                 state.step += 1

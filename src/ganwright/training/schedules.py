@@ -69,9 +69,11 @@ class LearningRates:
         self.base = {name: [float(group["lr"]) for group in opt.param_groups] for name, opt in optimizers.items()}
         self.plateau = Plateau()
 
-    def set(self, step: int) -> None:
-        """Set the rates for the step after `step` steps."""
-        factor = self.plateau.factor * SCHEDULES[self.settings.lr_schedule](step / self.settings.steps, self.settings)
+    def set(self, step: int, own: float = 1.0) -> None:
+        """Set the rates for the step after `step` steps; `own` is the recipe's `learning_rate_factor`."""
+        factor = (
+            own * self.plateau.factor * SCHEDULES[self.settings.lr_schedule](step / self.settings.steps, self.settings)
+        )
         for name, optimizer in self.optimizers.items():
             # Looked up anew each time: an optimiser that loads a checkpoint replaces its groups.
             for group, base in zip(optimizer.param_groups, self.base[name], strict=True):
